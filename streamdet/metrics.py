@@ -1,0 +1,78 @@
+"""Where the time goes: per-stage timers with percentiles, and counters. Memory is bounded whatever the length of a run."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+__all__ = ["Distribution", "StageTimer"]
+
+
+class Distribution:
+    """Count, sum, maximum and (by reservoir sampling, at most `size` values kept) percentiles of a stream of numbers."""
+
+    def __init__(self, size: int = 4096) -> None:
+        self._kept: list[float] = []
+        self._size = size
+        self._random = random.Random(0)
+        self.count = 0
+        self.total = 0.0
+        self.maximum = 0.0
+
+    def add(self, value: float) -> None:
+        self.count += 1
+        self.total += value
+        self.maximum = max(self.maximum, value)
+        if len(self._kept) < self._size:
+            self._kept.append(value)
+        elif (slot := self._random.randrange(self.count)) < self._size:
+            self._kept[slot] = value
+
+    def percentile(self, q: float) -> float:
+        """The `q`-th percentile, 0 when nothing was added."""
+        return float(np.percentile(self._kept, q)) if self._kept else 0.0
+
+    def summary(self) -> dict[str, float]:
+        mean = self.total / self.count if self.count else 0.0
+        return {
+            "count": self.count,
+            "mean": mean,
+            "p50": self.percentile(50),
+            "p95": self.percentile(95),
+            "p99": self.percentile(99),
+            "max": self.maximum,
+        }
+
+
+class StageTimer:
+    """Times the stages of one frame after another; ``frame`` holds the seconds of the current one."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, Distribution] = {}
+        self.frame: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - start
+            self.frame[stage] = spent
+            self.stages.setdefault(stage, Distribution()).add(spent)
+
+    def take(self) -> dict[str, float]:
+        """Seconds per stage of the frame just done; the next one starts with an empty record."""
+        done, self.frame = self.frame, {}
+        return done
+
+    def summary_ms(self) -> dict[str, dict[str, float]]:
+        """Per stage: count, and mean/p50/p95/p99/max in milliseconds."""
+        return {
+            stage: {k: (v if k == "count" else round(v * 1e3, 3)) for k, v in d.summary().items()}
+            for stage, d in self.stages.items()
+        }

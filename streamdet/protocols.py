@@ -1,0 +1,89 @@
+"""The verbs: what each part of the line promises. Structural types only; nothing here runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self
+
+from streamdet.types import Detections, Event, Frame, Motion, Result, SourceInfo, TileBatch, TilePlan, Tracks
+
+__all__ = ["Detector", "Merger", "MotionModel", "Packer", "Rules", "Scheduler", "Sink", "Source", "Tracker"]
+
+
+class _Managed(Protocol):
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+
+
+class Source(_Managed, Protocol):
+    """Opens on ``__enter__`` (SourceOpenError), then iterates Frames.
+
+    The end of the material ends the iterator; loss of a live stream raises SourceLostError. Every blocking call has a
+    time-out. ``close()`` may be called from another thread and makes the iterator end soon. ``counts`` grows while running
+    ("decoded", "damaged", "skipped"); `info` is valid once entered.
+    """
+
+    counts: dict[str, int]
+
+    @property
+    def info(self) -> SourceInfo: ...
+    def __iter__(self) -> Iterator[Frame]: ...
+    def close(self) -> None: ...
+
+
+class MotionModel(Protocol):
+    """Stateful per stream; called once per frame, in order. A new epoch or frame size starts afresh."""
+
+    def __call__(self, frame: Frame) -> Motion: ...
+
+
+class Scheduler(Protocol):
+    """Chooses where to look in this frame. `tracks` are those of the preceding frame."""
+
+    def __call__(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan: ...
+
+
+class Packer(Protocol):
+    """Cuts, converts, scales, normalises and packs the chosen tiles in one step. Stateful (frame history)."""
+
+    def __call__(self, frame: Frame, motion: Motion, tiles: TilePlan) -> TileBatch: ...
+
+
+class Detector(_Managed, Protocol):
+    """Turns a batch into Detections in full-frame pixels, clipped to the frame. Nothing heavy before ``__enter__``."""
+
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    def __call__(self, batch: TileBatch) -> Detections: ...
+
+
+class Merger(Protocol):
+    """Stateless: duplicates across tiles become one row. The order of the input never changes the output."""
+
+    def __call__(self, found: Detections) -> Detections: ...
+
+
+class Tracker(Protocol):
+    """Instance state only, time in seconds of media."""
+
+    def update(self, frame: Frame, motion: Motion, merged: Detections) -> Tracks: ...
+
+
+class Rules(Protocol):
+    """Tracks -> events. ``finish`` gives the "end" events of tracks still alive when the stream ends."""
+
+    def __call__(self, frame: Frame, tracks: Tracks) -> tuple[Event, ...]: ...
+    def finish(self) -> tuple[Event, ...]: ...
+
+
+class Sink(_Managed, Protocol):
+    """Receives every Result of one stream on its own thread. ``lossy``: Results may be dropped (and counted) when it is slow."""
+
+    lossy: bool
+
+    def write(self, result: Result) -> None: ...
+    def finish(self, events: tuple[Event, ...]) -> None:
+        """Called once after the last Result with the events that closed the stream."""

@@ -1,0 +1,487 @@
+"""The nouns: what flows down the line, one frame at a time.
+
+Origin is top-left, x right, y down, pixel *edges* (width = x2 - x1). Every box outside ``detectors/`` is in full-frame
+pixels of the upright, square-pixel picture a player would show. All arrays handed out are read-only by agreement; those
+marked *valid until the maker's next call* may be reused by their maker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "COASTING",
+    "CONFIRMED",
+    "STATE_NAMES",
+    "TENTATIVE",
+    "WHY_NAMES",
+    "Detections",
+    "Event",
+    "Frame",
+    "Motion",
+    "Picture",
+    "Result",
+    "SourceInfo",
+    "TileBatch",
+    "TilePlan",
+    "Tracks",
+]
+
+U8 = NDArray[np.uint8]
+I16 = NDArray[np.int16]
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+F32 = NDArray[np.float32]
+Bool = NDArray[np.bool_]
+Matrix = Literal["bt601", "bt709", "bt2020"]
+
+# ---------------------------------------------------------------------------------------------------------------- Frame
+
+
+class Picture:
+    """One upright picture with square pixels: a luma plane, optional 4:2:0 chroma planes, and BGR made lazily, once.
+
+    Exactly one of two kinds:
+
+    - *YUV*: ``luma`` (H,W) u8 and ``chroma`` = (u, v), each (ceil(H/2), ceil(W/2)) u8, with ``matrix`` and
+      ``full_range`` saying how they turn into RGB. ``bgr`` is made on first access by `make_bgr` and kept.
+    - *BGR*: ``chroma`` is None and ``bgr`` (H,W,3) u8 is what was given; ``luma`` is full-range BT.601 of it.
+
+    Planes may be non-contiguous views (rotated video). Thread-safe: making ``bgr`` twice in a race yields equal arrays.
+    """
+
+    __slots__ = ("_bgr", "_make_bgr", "chroma", "full_range", "luma", "matrix")
+
+    def __init__(
+        self,
+        luma: U8,
+        chroma: tuple[U8, U8] | None = None,
+        *,
+        bgr: U8 | None = None,
+        make_bgr: Callable[[], U8] | None = None,
+        matrix: Matrix = "bt601",
+        full_range: bool = False,
+    ) -> None:
+        if luma.ndim != 2 or luma.dtype != np.uint8:
+            raise ValueError(f"luma must be (H, W) uint8, got {luma.shape} {luma.dtype}")
+        height, width = luma.shape
+        if chroma is not None:
+            want = ((height + 1) // 2, (width + 1) // 2)
+            if chroma[0].shape != want or chroma[1].shape != want:
+                raise ValueError(f"chroma planes must be {want}, got {chroma[0].shape} and {chroma[1].shape}")
+        if bgr is not None and bgr.shape != (height, width, 3):
+            raise ValueError(f"bgr must be {(height, width, 3)}, got {bgr.shape}")
+        if bgr is None and make_bgr is None:
+            raise ValueError("a Picture needs bgr or make_bgr")
+        self.luma = luma
+        self.chroma = chroma
+        self.matrix: Matrix = matrix
+        self.full_range = full_range
+        self._bgr = bgr
+        self._make_bgr = make_bgr
+
+    @property
+    def wh(self) -> tuple[int, int]:
+        """Width and height in px."""
+        return self.luma.shape[1], self.luma.shape[0]
+
+    @property
+    def bgr(self) -> U8:
+        """(H, W, 3) u8, full range. Made once; do not write into it (``.copy()`` first)."""
+        if self._bgr is None:
+            assert self._make_bgr is not None
+            self._bgr = self._make_bgr()
+        return self._bgr
+
+    def __repr__(self) -> str:
+        kind = "BGR" if self.chroma is None else f"YUV420 {self.matrix} {'full' if self.full_range else 'limited'}"
+        return f"Picture({self.wh[0]}x{self.wh[1]} {kind})"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One decoded picture with honest time.
+
+    Attributes:
+        stream: name of the stream it came from.
+        index: 0-based count of *decoded* frames of this stream; a gap shows dropped frames.
+        pts, time_base: as in the container (None where it says nothing).
+        pts_s: media time in seconds from the first frame of the epoch; strictly what physics uses.
+        epoch: +1 at every reconnect; media time may restart with it.
+        captured_s: ``time.monotonic()`` when the frame left the decoder; latency is measured from it.
+        utc: wall clock at that moment, ISO 8601 with ``Z``; None for frames of a file (their time is media time).
+        still: an image on its own (no neighbour in time): no motion, no tracking.
+        name: file name of a still, or ``stem[page]``; None for video.
+    """
+
+    stream: str
+    index: int
+    pts_s: float
+    picture: Picture = field(repr=False)
+    captured_s: float
+    pts: int | None = None
+    time_base: Fraction | None = None
+    epoch: int = 0
+    utc: str | None = None
+    still: bool = False
+    name: str | None = None
+
+    @property
+    def wh(self) -> tuple[int, int]:
+        return self.picture.wh
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What is known of a source once it is open. `uri` is already redacted. Unknown numbers are None."""
+
+    stream: str
+    uri: str
+    frame_wh: tuple[int, int] | None
+    fps: float | None = None
+    live: bool = False
+    still: bool = False
+    frame_count: int | None = None
+    duration_s: float | None = None
+    path: str | None = None  # local media file: sinks copy its audio from here
+
+
+# --------------------------------------------------------------------------------------------------------------- Motion
+
+MotionState = Literal["first", "steady", "repeat", "exposure", "cut", "moving"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motion:
+    """What changed in a frame, at native resolution. *Planes are valid until the motion model's next call.*
+
+    The signed differences are never stored: a caller that looks at a tile asks for that tile only.
+
+    Attributes:
+        luma: (H,W) u8, this frame (the very plane of its Picture).
+        previous: (H,W) u8 preceding distinct decoded frame, aligned onto this one if the camera moved; None if there is
+            none to compare with (first frame, cut, size change).
+        before_previous: the one before that, aligned likewise, or None.
+        background: (H,W) u8 running background *before* this frame was added, or None while there is none.
+        regions: (R,4) f32 px boxes round what moves, tight.
+        strength: (R,) f32 in 0..1, how surely the region is a mover and not noise.
+        state: "first", "steady", "repeat" (exact repeat of the preceding frame: hold everything), "exposure" (whole
+            picture jumped in brightness), "cut" (new scene), "moving" (camera shakes or pans; planes are aligned).
+        shift_xy: px the scene moved since the preceding frame (0, 0 for a still camera).
+        dt_s: media seconds since the preceding distinct frame; 0 on the first.
+        noise: robust standard deviation of the frame-to-frame difference, in grey levels.
+    """
+
+    luma: U8 = field(repr=False)
+    previous: U8 | None = field(default=None, repr=False)
+    before_previous: U8 | None = field(default=None, repr=False)
+    background: U8 | None = field(default=None, repr=False)
+    regions: F32 = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    strength: F32 = field(default_factory=lambda: np.zeros(0, np.float32))
+    state: MotionState = "first"
+    shift_xy: tuple[float, float] = (0.0, 0.0)
+    dt_s: float = 0.0
+    noise: float = 0.0
+
+    def difference(self, xyxy: Sequence[int] | None = None) -> I16:
+        """Y(t) - Y(t-1), signed, (h,w) i16 of the int box `xyxy` inside the frame (None: all of it). 0 if unknown."""
+        return _signed(self.luma, self.previous, xyxy)
+
+    def previous_difference(self, xyxy: Sequence[int] | None = None) -> I16:
+        """Y(t-1) - Y(t-2), as :meth:`difference`."""
+        if self.previous is None:
+            return _signed(self.luma, None, xyxy)
+        return _signed(self.previous, self.before_previous, xyxy)
+
+    def background_difference(self, xyxy: Sequence[int] | None = None) -> I16:
+        """Y(t) - background, as :meth:`difference`."""
+        return _signed(self.luma, self.background, xyxy)
+
+
+def _signed(now: U8, then: U8 | None, xyxy: Sequence[int] | None) -> I16:
+    if xyxy is not None:
+        x1, y1, x2, y2 = xyxy
+        now = now[y1:y2, x1:x2]
+        then = None if then is None else then[y1:y2, x1:x2]
+    if then is None:
+        return np.zeros(now.shape, np.int16)
+    return np.subtract(now, then, dtype=np.int16)
+
+
+# ---------------------------------------------------------------------------------------------------------------- Tiles
+
+WHY_NAMES = ("all", "motion", "track", "sweep")
+WHY_ALL, WHY_MOTION, WHY_TRACK, WHY_SWEEP = range(4)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TilePlan:
+    """Rectangles of a frame and how each maps to the network's input; the only owner of tile <-> frame mapping.
+
+    A tile ``xyxy`` is scaled by ``scale`` (x, y) and put at the top-left of an ``input_wh`` picture; what it does not
+    cover is padding. Tiles lie inside the frame.
+
+    Attributes:
+        frame_wh, input_wh: px.
+        xyxy: (T,4) i32 px in the frame.
+        scale: (T,2) f32 input px per frame px, in x and y (equal unless the model wants a stretched picture).
+        why: (T,) u8 index into :data:`WHY_NAMES`: why this tile is run in this frame.
+        of: how many tiles the full plan holds (so ``len(plan)`` run of ``of``).
+    """
+
+    frame_wh: tuple[int, int]
+    input_wh: tuple[int, int]
+    xyxy: I32
+    scale: F32
+    why: U8
+    of: int
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __getitem__(self, rows: Any) -> TilePlan:
+        """The same plan with fewer tiles (`rows`: mask, slice or index array); ``of`` is kept."""
+        return replace(self, xyxy=self.xyxy[rows], scale=self.scale[rows], why=self.why[rows])
+
+    def to_frame(self, xyxy: F32, tile: I32) -> F32:
+        """Map (N,4) boxes from input px of tile rows `tile` (N,) to frame px. Not clipped."""
+        origin = self.xyxy[tile, :2].astype(np.float32)
+        scale = self.scale[tile]
+        return np.asarray(xyxy / np.tile(scale, 2) + np.tile(origin, 2), np.float32)
+
+    def to_input(self, xyxy: F32, tile: I32) -> F32:
+        """The inverse of :meth:`to_frame`."""
+        origin = self.xyxy[tile, :2].astype(np.float32)
+        return np.asarray((xyxy - np.tile(origin, 2)) * np.tile(self.scale[tile], 2), np.float32)
+
+    def truncated(self, xyxy: F32, tile: I32, margin_px: float = 2.0) -> U8:
+        """(N,) u8 bits: which edges of (N,4) frame boxes lie within `margin_px` of an *inner* edge of their tile.
+
+        1 left, 2 top, 4 right, 8 bottom; 0 = whole. The frame's own border does not truncate.
+        """
+        box = self.xyxy[tile].astype(np.float32)
+        width, height = self.frame_wh
+        left = (xyxy[:, 0] <= box[:, 0] + margin_px) & (box[:, 0] > 0)
+        top = (xyxy[:, 1] <= box[:, 1] + margin_px) & (box[:, 1] > 0)
+        right = (xyxy[:, 2] >= box[:, 2] - margin_px) & (box[:, 2] < width)
+        bottom = (xyxy[:, 3] >= box[:, 3] - margin_px) & (box[:, 3] < height)
+        return (left * 1 + top * 2 + right * 4 + bottom * 8).astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileBatch:
+    """Network input for the tiles of one frame. *Valid until the packer's next call.*
+
+    Attributes:
+        data: (T, C, h, w) f32 or f16 (or u8 for networks that take it); may be NHWC if the model says so.
+        tiles: the T rows of the plan it was packed from.
+        frame, motion: what it was packed from (a detector without a network reads these instead of `data`).
+    """
+
+    data: NDArray[Any] = field(repr=False)
+    tiles: TilePlan
+    frame: Frame
+    motion: Motion
+
+
+# ----------------------------------------------------------------------------------------------------------- Detections
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Detections:
+    """N rows: ``xyxy`` (N,4) f32 frame px, ``score`` (N,) f32 0..1, ``label`` (N,) i32 class id, ``tile`` (N,) i32 row of the
+    TilePlan it came from (-1 none), ``truncated`` (N,) u8 bits as :meth:`TilePlan.truncated`."""
+
+    xyxy: F32
+    score: F32
+    label: I32
+    tile: I32
+    truncated: U8
+
+    def __post_init__(self) -> None:
+        n = len(self.xyxy)
+        if self.xyxy.shape != (n, 4) or not len(self.score) == len(self.label) == len(self.tile) == len(self.truncated) == n:
+            raise ValueError(
+                f"columns disagree: xyxy {self.xyxy.shape}, score {self.score.shape}, label {self.label.shape}, "
+                f"tile {self.tile.shape}, truncated {self.truncated.shape}"
+            )
+
+    @staticmethod
+    def of(xyxy: Any, score: Any, label: Any = 0, tile: Any = -1, truncated: Any = 0) -> Detections:
+        """Build from array-likes; scalars are repeated for every row."""
+        box = np.asarray(xyxy, np.float32).reshape(-1, 4)
+        n = len(box)
+
+        def column(value: Any, dtype: type) -> Any:
+            return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), (n,)))
+
+        return Detections(
+            box, column(score, np.float32), column(label, np.int32), column(tile, np.int32), column(truncated, np.uint8)
+        )
+
+    @staticmethod
+    def empty() -> Detections:
+        return Detections.of(np.zeros((0, 4)), np.zeros(0))
+
+    @staticmethod
+    def concat(parts: Sequence[Detections]) -> Detections:
+        if not parts:
+            return Detections.empty()
+        return Detections(
+            np.concatenate([p.xyxy for p in parts]),
+            np.concatenate([p.score for p in parts]),
+            np.concatenate([p.label for p in parts]),
+            np.concatenate([p.tile for p in parts]),
+            np.concatenate([p.truncated for p in parts]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.xyxy)
+
+    def __getitem__(self, rows: Any) -> Detections:
+        return Detections(self.xyxy[rows], self.score[rows], self.label[rows], self.tile[rows], self.truncated[rows])
+
+    def __repr__(self) -> str:
+        return f"Detections({len(self)} rows)"
+
+
+# --------------------------------------------------------------------------------------------------------------- Tracks
+
+TENTATIVE, CONFIRMED, COASTING = 0, 1, 2
+STATE_NAMES = ("tentative", "confirmed", "coasting")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tracks:
+    """M rows, identity over time.
+
+    ``id`` (M,) i64 public number, 1.. in order of confirmation, unique per stream; 0 while tentative. ``key`` (M,) i64 unique per
+    stream from a track's first hit, never 0: links a confirmed track to its tentative rows. ``xyxy`` (M,4) f32 px. ``velocity_xy``
+    (M,2) f32 px/s. ``score`` (M,) f32 of the last hit. ``label`` (M,) i32. ``state`` (M,) u8 TENTATIVE | CONFIRMED | COASTING.
+    ``age_s`` (M,) f32 since the first hit. ``detection_row`` (M,) i32 row of this frame's merged Detections (-1 = coasting).
+    ``ended``: (E,) i64 keys of tracks that ceased to exist in this frame (in none of the rows; tentative ones too).
+    """
+
+    id: I64
+    key: I64
+    xyxy: F32
+    velocity_xy: F32
+    score: F32
+    label: I32
+    state: U8
+    age_s: F32
+    detection_row: I32
+    ended: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @staticmethod
+    def empty() -> Tracks:
+        return Tracks(
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
+            np.zeros((0, 4), np.float32),
+            np.zeros((0, 2), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int32),
+            np.zeros(0, np.uint8),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int32),
+        )
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    def __getitem__(self, rows: Any) -> Tracks:
+        return replace(
+            self,
+            id=self.id[rows],
+            key=self.key[rows],
+            xyxy=self.xyxy[rows],
+            velocity_xy=self.velocity_xy[rows],
+            score=self.score[rows],
+            label=self.label[rows],
+            state=self.state[rows],
+            age_s=self.age_s[rows],
+            detection_row=self.detection_row[rows],
+        )
+
+    @property
+    def shown(self) -> Tracks:
+        """Without the tentative ones: what a user is told about."""
+        return self[self.state != TENTATIVE]
+
+    def __repr__(self) -> str:
+        return f"Tracks({len(self)} rows)"
+
+
+# ------------------------------------------------------------------------------------------------------ Event and Result
+
+EventType = Literal["new", "update", "end", "enter", "leave", "cross", "dwell"]
+SCHEMA = 1
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One flat JSON object; keys that do not apply are absent. ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy]."""
+
+    schema: int = msgspec.field(default_factory=lambda: SCHEMA)
+    type: EventType
+    stream: str
+    frame: int
+    pts_s: float
+    epoch: int = msgspec.field(default_factory=lambda: 0)
+    pts: int | None = None
+    time_base: str | None = None
+    utc: str | None = None
+    latency_s: float | None = None
+    track: int
+    label: str
+    score: float
+    top_score: float | None = None
+    bbox: tuple[float, float, float, float]
+    velocity: tuple[float, float] | None = None
+    speed_px_s: float | None = None
+    zone: str | None = None
+    line: str | None = None
+    direction: str | None = None
+    dwell_s: float | None = None
+    start_s: float | None = None
+    end_s: float | None = None
+    path: list[tuple[float, float, float]] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """All that is known of one processed frame: the one record every sink receives.
+
+    ``labels``: class names, indexed by class id. ``tiles``: rows that were run (None without a network). ``timings_s``: seconds spent per stage.
+    ``dropped``: frames of this stream dropped so far.
+    """
+
+    frame: Frame
+    detections: Detections
+    tracks: Tracks
+    events: tuple[Event, ...] = ()
+    tiles: TilePlan | None = None
+    motion_state: MotionState = "first"
+    labels: tuple[str, ...] = ()
+    timings_s: dict[str, float] = field(default_factory=dict)
+    dropped: int = 0
+    painter: Callable[[Result], U8] | None = field(default=None, repr=False)
+    painted: list[U8] = field(default_factory=list, repr=False)
+
+    def annotated(self) -> U8:
+        """(H, W, 3) u8 BGR with boxes, labels, trails, zones. Drawn on the first call and kept."""
+        if not self.painted:
+            if self.painter is None:
+                raise ValueError("this Result was made without a painter")
+            self.painted.append(self.painter(self))
+        return self.painted[0]
+
+    def label_name(self, label: int) -> str:
+        return self.labels[label] if 0 <= label < len(self.labels) else str(label)
