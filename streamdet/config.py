@@ -1,6 +1,7 @@
 """The whole configuration as one typed tree. Unknown key, wrong type or bad value = ConfigError with the path of the value.
 
-A YAML file holds the same tree (``streamdet run --print-config`` prints it, ``streamdet config-schema`` its JSON Schema for editors);
+A YAML file holds the same tree (``streamdet run --print-config``
+prints it, ``streamdet config-schema`` its JSON Schema for editors);
 the command line and :func:`streamdet.run` are thin layers that set its leaves.
 """
 
@@ -47,7 +48,7 @@ class _Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     pass
 
 
-class SourceConfig(_Node):
+class SourceConfig(_Node, frozen=True):
     """How sources are opened. Times in seconds."""
 
     open_timeout_s: Positive = 10.0
@@ -61,7 +62,7 @@ class SourceConfig(_Node):
     seed: int = 1
 
 
-class MotionConfig(_Node):
+class MotionConfig(_Node, frozen=True):
     """The motion model. Rates in seconds, sizes in px, levels in units of the measured noise."""
 
     threshold_sigma: Positive = 6.0
@@ -69,10 +70,12 @@ class MotionConfig(_Node):
     background_s: Positive = 2.0  # time constant of the running background
     compensate: Literal["auto", "off"] = "auto"  # align the preceding picture when the camera moves
     smallest_px: Positive = 2.0
-    largest_px: Positive | None = None  # larger moving things are not regions for `--model motion`; None: 1/12 of the frame height, at least 40
+    largest_px: Positive | None = (
+        None  # larger movers are no detections of `--model motion`; None: height/12, at least 40
+    )
 
 
-class TilesConfig(_Node):
+class TilesConfig(_Node, frozen=True):
     """Where tiles lie and which are run in a frame."""
 
     tile: int | str = "auto"  # "auto", "none", px, or "WxH"
@@ -85,7 +88,7 @@ class TilesConfig(_Node):
     ignore: list[list[Point]] = []
 
 
-class ModelConfig(_Node):
+class ModelConfig(_Node, frozen=True):
     """Which network and what is kept of its output."""
 
     name: str = "auto"  # a name from `streamdet models`, a path, or "motion"
@@ -99,7 +102,7 @@ class ModelConfig(_Node):
     max_detections: Size = 1000
 
 
-class MergeConfig(_Node):
+class MergeConfig(_Node, frozen=True):
     """How copies of one object seen in several tiles become one row."""
 
     method: Literal["greedy_nmm", "nmm", "nms", "soft_nms", "fusion"] = "greedy_nmm"
@@ -108,7 +111,7 @@ class MergeConfig(_Node):
     class_agnostic: bool = False
 
 
-class TrackerConfig(_Node):
+class TrackerConfig(_Node, frozen=True):
     """Identity over time. Times are media seconds."""
 
     high_score: Ratio | None = None  # None: set from the detector's threshold
@@ -124,7 +127,7 @@ class TrackerConfig(_Node):
 Anchor = Literal["center", "bottom_center", "top_center"]
 
 
-class Zone(_Node):
+class Zone(_Node, frozen=True):
     """A polygon (px, or relative if every value is <= 1) in which presence is reported."""
 
     name: str
@@ -135,7 +138,7 @@ class Zone(_Node):
     dwell_s: list[Positive] = []  # a "dwell" event when a track has been inside this long
 
 
-class Line(_Node):
+class Line(_Node, frozen=True):
     """A directed line from `start` to `end`; a track going to its right-hand side crosses "in", to its left "out"."""
 
     name: str
@@ -146,7 +149,7 @@ class Line(_Node):
     hysteresis_px: NonNegative = 2.0
 
 
-class RulesConfig(_Node):
+class RulesConfig(_Node, frozen=True):
     update_s: Positive = 1.0  # an "update" event this often while a track lives
     path_points: Size = 500  # longest path kept in an event
     zones: list[Zone] = []
@@ -154,7 +157,7 @@ class RulesConfig(_Node):
     px_per_m: Positive | None = None
 
 
-class DrawConfig(_Node):
+class DrawConfig(_Node, frozen=True):
     trail_s: NonNegative = 1.0
     labels: bool = True
     status: bool = True
@@ -162,7 +165,7 @@ class DrawConfig(_Node):
     tiles: bool = False
 
 
-class OutputConfig(_Node):
+class OutputConfig(_Node, frozen=True):
     """What is written. None/False: not written. `dir` sets video, frames, events and summary at once."""
 
     dir: str | None = None
@@ -179,7 +182,7 @@ class OutputConfig(_Node):
     overwrite: bool = True
 
 
-class Config(_Node):
+class Config(_Node, frozen=True):
     """Everything a run needs."""
 
     sources: list[str] = []
@@ -227,7 +230,9 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         node, parts = tree, dotted.split(".")
         for depth, part in enumerate(parts):
             if not isinstance(node, dict) or (part not in node and not _is_free_form(parts[:depth])):
-                raise ConfigError(f"no setting called '{dotted}'{_did_you_mean(part, node)}; `--print-config` lists them all")
+                raise ConfigError(
+                    f"no setting called '{dotted}'{_did_you_mean(part, node)}; `--print-config` lists them all"
+                )
             if depth == len(parts) - 1:
                 node[part] = value
             else:
@@ -263,7 +268,9 @@ def _readable(message: str) -> str:
     """msgspec says "Object contains unknown field `x` - at `$.tiles`": turn it into the user's words."""
     text, _, path = message.partition(" - at `$")
     path = path.rstrip("`").lstrip(".")
-    text = text.replace("Object contains unknown field", "unknown key").replace("Object missing required field", "missing key")
+    text = text.replace("Object contains unknown field", "unknown key").replace(
+        "Object missing required field", "missing key"
+    )
     return f"{path}: {text}" if path else text
 
 

@@ -76,7 +76,9 @@ class SourceLostError(StreamdetError):
 
 
 _CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^/\s@'\"]*)@")
-_SECRET_QUERY = re.compile(r"([?&](?:token|password|passwd|pwd|key|apikey|api_key|secret|auth|signature)=)[^&\s'\"]*", re.I)
+_SECRET_QUERY = re.compile(
+    r"([?&](?:token|password|passwd|pwd|key|apikey|api_key|secret|auth|signature)=)[^&\s'\"]*", re.I
+)
 
 
 def redact(text: str) -> str:

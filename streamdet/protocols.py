@@ -80,7 +80,10 @@ class Rules(Protocol):
 
 
 class Sink(_Managed, Protocol):
-    """Receives every Result of one stream on its own thread. ``lossy``: Results may be dropped (and counted) when it is slow."""
+    """Receives every Result of one stream on its own thread.
+
+    ``lossy``: Results may be dropped (and counted) when it is slow.
+    """
 
     lossy: bool
 

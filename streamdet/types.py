@@ -272,7 +272,7 @@ class TilePlan:
         top = (xyxy[:, 1] <= box[:, 1] + margin_px) & (box[:, 1] > 0)
         right = (xyxy[:, 2] >= box[:, 2] - margin_px) & (box[:, 2] < width)
         bottom = (xyxy[:, 3] >= box[:, 3] - margin_px) & (box[:, 3] < height)
-        return (left * 1 + top * 2 + right * 4 + bottom * 8).astype(np.uint8)
+        return np.asarray(left * 1 + top * 2 + right * 4 + bottom * 8, np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,8 +296,8 @@ class TileBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
-    """N rows: ``xyxy`` (N,4) f32 frame px, ``score`` (N,) f32 0..1, ``label`` (N,) i32 class id, ``tile`` (N,) i32 row of the
-    TilePlan it came from (-1 none), ``truncated`` (N,) u8 bits as :meth:`TilePlan.truncated`."""
+    """N rows: ``xyxy`` (N,4) f32 frame px, ``score`` (N,) f32 0..1, ``label`` (N,) i32 class id, ``tile`` (N,) i32 row of
+    the TilePlan it came from (-1 none), ``truncated`` (N,) u8 bits as :meth:`TilePlan.truncated`."""
 
     xyxy: F32
     score: F32
@@ -307,7 +307,10 @@ class Detections:
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
-        if self.xyxy.shape != (n, 4) or not len(self.score) == len(self.label) == len(self.tile) == len(self.truncated) == n:
+        if (
+            self.xyxy.shape != (n, 4)
+            or not len(self.score) == len(self.label) == len(self.tile) == len(self.truncated) == n
+        ):
             raise ValueError(
                 f"columns disagree: xyxy {self.xyxy.shape}, score {self.score.shape}, label {self.label.shape}, "
                 f"tile {self.tile.shape}, truncated {self.truncated.shape}"
@@ -362,11 +365,12 @@ STATE_NAMES = ("tentative", "confirmed", "coasting")
 class Tracks:
     """M rows, identity over time.
 
-    ``id`` (M,) i64 public number, 1.. in order of confirmation, unique per stream; 0 while tentative. ``key`` (M,) i64 unique per
-    stream from a track's first hit, never 0: links a confirmed track to its tentative rows. ``xyxy`` (M,4) f32 px. ``velocity_xy``
-    (M,2) f32 px/s. ``score`` (M,) f32 of the last hit. ``label`` (M,) i32. ``state`` (M,) u8 TENTATIVE | CONFIRMED | COASTING.
-    ``age_s`` (M,) f32 since the first hit. ``detection_row`` (M,) i32 row of this frame's merged Detections (-1 = coasting).
-    ``ended``: (E,) i64 keys of tracks that ceased to exist in this frame (in none of the rows; tentative ones too).
+    ``id`` (M,) i64 public number, 1.. in order of confirmation, unique per stream; 0 while tentative. ``key`` (M,) i64
+    unique per stream from a track's first hit, never 0: links a confirmed track to its tentative rows. ``xyxy`` (M,4) f32
+    px. ``velocity_xy`` (M,2) f32 px/s. ``score`` (M,) f32 of the last hit. ``label`` (M,) i32. ``state`` (M,) u8
+    TENTATIVE | CONFIRMED | COASTING. ``age_s`` (M,) f32 since the first hit. ``detection_row`` (M,) i32 row of this
+    frame's merged Detections (-1 = coasting). ``ended`` (E,) i64 keys of tracks that ceased to exist in this frame (in
+    none of the rows; tentative ones too).
     """
 
     id: I64
@@ -427,7 +431,10 @@ SCHEMA = 1
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One flat JSON object; keys that do not apply are absent. ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy]."""
+    """One flat JSON object; keys that do not apply are absent.
+
+    ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy].
+    """
 
     schema: int = msgspec.field(default_factory=lambda: SCHEMA)
     type: EventType
@@ -459,8 +466,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Result:
     """All that is known of one processed frame: the one record every sink receives.
 
-    ``labels``: class names, indexed by class id. ``tiles``: rows that were run (None without a network). ``timings_s``: seconds spent per stage.
-    ``dropped``: frames of this stream dropped so far.
+    ``labels``: class names, indexed by class id. ``tiles``: rows that were run (None without a network).
+    ``timings_s``: seconds spent per stage. ``dropped``: frames of this stream dropped so far.
     """
 
     frame: Frame
