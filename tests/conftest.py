@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips and models beside the checkout; tests that need it skip for a stranger who has none."""
+    folder = Path(os.environ.get("STREAMDET_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no real clips at {folder} (set STREAMDET_SHARED)")
+    return folder
