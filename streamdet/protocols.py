@@ -67,9 +67,13 @@ class Merger(Protocol):
 
 
 class Tracker(Protocol):
-    """Instance state only, time in seconds of media."""
+    """Instance state only, time in seconds of media.
 
-    def update(self, frame: Frame, motion: Motion, merged: Detections) -> Tracks: ...
+    `looked`: the tiles that were run in this frame (None: all of the picture, or a held repeat). A track that lies in none of
+    them was not missed, merely not looked at.
+    """
+
+    def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None) -> Tracks: ...
 
 
 class Rules(Protocol):

@@ -1,0 +1,291 @@
+"""The line: a frame goes in, a Result comes out; and the threads that carry frames to it and Results away.
+
+::
+
+    capture thread --Mailbox--> the caller's thread: Line.process --Mailbox--> one thread per sink
+    (per stream)                (owns the detector)
+
+A file blocks (every frame); a live source drops (newest wins, counted). Whoever fails closes all mailboxes; the first error is
+raised once everything is joined. Parts come ready-made from :mod:`streamdet.assemble`; nothing here knows their classes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from streamdet.errors import SourceLostError, StreamdetError
+from streamdet.mailbox import Closed, Mailbox
+from streamdet.metrics import StageTimer
+from streamdet.protocols import Detector, Merger, MotionModel, Packer, Rules, Scheduler, Sink, Source, Tracker
+from streamdet.types import F32, U8, Bool, Detections, Event, Frame, Result, TilePlan, Tracks
+
+__all__ = ["Line", "Pipeline", "Stream"]
+
+log = logging.getLogger(__name__)
+
+CAPTURE_AHEAD = 4  # decoded pictures waiting: a 4K one is 12 MB
+SINK_BEHIND = 8  # Results waiting per sink
+
+
+@dataclass(slots=True)
+class Line:
+    """The stages one stream's frames go through, with the little they remember between frames."""
+
+    motion_model: MotionModel
+    scheduler: Scheduler
+    packer: Packer
+    detector: Detector
+    merger: Merger
+    tracker: Tracker
+    rules: Rules
+    keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
+    painter: Callable[[Result], U8]
+    timer: StageTimer = field(default_factory=StageTimer)
+    _tracks: Tracks = field(default_factory=Tracks.empty)
+    _merged: Detections = field(default_factory=Detections.empty)
+
+    def process(self, frame: Frame) -> Result:
+        """One frame, straight through."""
+        timed = self.timer
+        with timed("motion"):
+            motion = self.motion_model(frame)
+        tiles: TilePlan | None = None
+        if motion.state != "repeat":  # an exact repeat holds what was found in the frame it repeats
+            with timed("schedule"):
+                tiles = self.scheduler(frame, motion, self._tracks)
+            with timed("pack"):
+                batch = self.packer(frame, motion, tiles)
+            with timed("detect"):
+                found = self.detector(batch)
+            with timed("merge"):
+                self._merged = self.merger(self._inside(frame, found))
+        with timed("track"):
+            self._tracks = self.tracker.update(frame, motion, self._merged, tiles)
+        with timed("rules"):
+            events = self.rules(frame, self._tracks)
+        return Result(
+            frame=frame,
+            detections=self._merged,
+            tracks=self._tracks,
+            events=events,
+            tiles=tiles,
+            motion_state=motion.state,
+            labels=self.detector.labels,
+            timings_s=timed.take(),
+            painter=self.painter,
+        )
+
+    def _inside(self, frame: Frame, found: Detections) -> Detections:
+        rows = self.keep(frame.wh, found.xyxy)
+        return found if rows is None or bool(np.all(rows)) else found[rows]
+
+
+class Stream:
+    """One source on its way through a Line to its sinks. Owns its threads from ``start`` to ``finish``."""
+
+    def __init__(self, source: Source, line: Line, sinks: Sequence[Sink], *, max_frames: int = 0) -> None:
+        self.source = source
+        self.line = line
+        self.sinks = sinks
+        self.frames = 0
+        self.events = 0
+        self.started_s = time.monotonic()
+        self.wall_s = 0.0
+        self.error: BaseException | None = None
+        self.capture_timer = StageTimer()
+        self._max_frames = max_frames
+        live = source.info.live
+        self._inbox: Mailbox[Frame] = Mailbox(1 if live else CAPTURE_AHEAD, newest_wins=live)
+        self._outboxes = [Mailbox[Result](SINK_BEHIND, newest_wins=sink.lossy) for sink in sinks]
+        self._last_events: tuple[Event, ...] = ()
+        self._threads: list[threading.Thread] = []
+        self._arrived = threading.Event()
+
+    @property
+    def name(self) -> str:
+        return self.source.info.stream
+
+    @property
+    def dropped(self) -> int:
+        """Decoded frames that were never processed because a newer one had come (live sources only)."""
+        return self._inbox.dropped
+
+    def start(self, arrived: threading.Event) -> None:
+        self._arrived = arrived
+        self.started_s = time.monotonic()
+        capture = threading.Thread(target=self._capture, name=f"capture-{self.name}", daemon=True)
+        publishers = [
+            threading.Thread(target=self._publish, args=pair, name=f"sink-{type(pair[0]).__name__}", daemon=True)
+            for pair in zip(self.sinks, self._outboxes, strict=True)
+        ]
+        self._threads = [capture, *publishers]
+        for thread in self._threads:
+            thread.start()
+
+    def take(self) -> Frame | None:
+        """The next frame if one is waiting. Raises Closed at the end."""
+        with contextlib.suppress(TimeoutError):
+            return self._inbox.get(timeout_s=0)
+        return None
+
+    def process(self, frame: Frame) -> Result:
+        result = replace(self.line.process(frame), dropped=self.dropped)
+        self.frames += 1
+        self.events += len(result.events)
+        for outbox in self._outboxes:
+            outbox.put(result)
+        return result
+
+    def stop(self) -> None:
+        """Ask the source to end; what was captured so far is still processed unless the stream is finished."""
+        self._inbox.close(discard=True)
+        self.source.close()
+
+    def finish(self, *, abort: bool = False) -> None:
+        """End everything: events that close the stream are delivered, sinks drained (not with `abort`), threads joined."""
+        self._inbox.close(discard=True)
+        self.source.close()
+        if not abort and self.error is None:
+            try:
+                self._last_events = self.line.rules.finish()
+                self.events += len(self._last_events)
+            except Exception as error:  # a fault in closing must not lose what the sinks hold
+                self.fail(error)
+        for outbox in self._outboxes:
+            outbox.close(discard=abort)
+        for thread in self._threads:
+            thread.join(timeout=None if thread.name.startswith("sink-") else 15.0)
+        self.wall_s = time.monotonic() - self.started_s
+
+    def fail(self, error: BaseException) -> None:
+        """Remember the first error and let nobody wait for anybody."""
+        if self.error is None:
+            self.error = error
+        self._inbox.close(discard=True)
+        for outbox in self._outboxes:
+            outbox.close()
+        self._arrived.set()
+
+    def _capture(self) -> None:
+        taken = 0
+        frames = iter(self.source)
+        try:
+            while not self._max_frames or taken < self._max_frames:
+                with self.capture_timer("decode"):
+                    frame = next(frames, None)
+                if frame is None:
+                    break
+                self._inbox.put(frame)
+                self._arrived.set()
+                taken += 1
+        except Closed:
+            pass
+        except SourceLostError as error:  # what was captured before the loss is still processed
+            self.error = self.error or error
+        except BaseException as error:
+            self.fail(error)
+        finally:
+            self._inbox.close()
+            self._arrived.set()
+
+    def _publish(self, sink: Sink, outbox: Mailbox[Result]) -> None:
+        try:
+            with sink:
+                while True:
+                    try:
+                        result = outbox.get()
+                    except Closed:
+                        break
+                    sink.write(result)
+                sink.finish(self._last_events)
+        except BaseException as error:
+            self.fail(error)
+
+
+class Pipeline:
+    """Runs streams: files one after another, live sources side by side, all through one detector on the calling thread.
+
+    `openers` make a Stream each, when its turn comes; one that fails to open or is lost does not stop the others. Iterate to get
+    Results; afterwards ``errors`` holds what went wrong (iteration raises the first when everything is done) and ``done`` the
+    streams that ran. ``stop()`` drains and finishes files properly; ``stop(abort=True)`` does not wait for the sinks' backlog.
+    """
+
+    def __init__(self, openers: Sequence[Callable[[contextlib.ExitStack], Stream]], *, together: bool = False) -> None:
+        self._groups = [list(openers)] if together else [[opener] for opener in openers]
+        self._stopping = False
+        self._aborting = False
+        self._arrived = threading.Event()
+        self._running: list[Stream] = []
+        self.done: list[Stream] = []
+        self.errors: list[BaseException] = []
+
+    def stop(self, *, abort: bool = False) -> None:
+        """May be called from another thread or a signal handler."""
+        self._stopping = True
+        self._aborting = self._aborting or abort
+        self._arrived.set()
+
+    def __iter__(self) -> Iterator[Result]:
+        for group in self._groups:
+            if self._stopping:
+                break
+            yield from self._run_group(group)
+        if self.errors:
+            raise self.errors[0]
+
+    def _run_group(self, openers: Sequence[Callable[[contextlib.ExitStack], Stream]]) -> Iterator[Result]:
+        with contextlib.ExitStack() as opened:
+            for opener in openers:
+                try:
+                    self._running.append(opener(opened))
+                except StreamdetError as error:
+                    self._note(error)
+            for stream in self._running:
+                stream.start(self._arrived)
+            try:
+                yield from self._turns()
+            except GeneratorExit:  # the caller had enough: finish the files as they are
+                raise
+            except BaseException:
+                self._aborting = True
+                raise
+            finally:
+                for stream in list(self._running):
+                    self._retire(stream)
+
+    def _turns(self) -> Iterator[Result]:
+        """Take one waiting frame of each stream in turn, so that none starves another."""
+        while self._running and not self._stopping:
+            self._arrived.clear()
+            busy = False
+            for stream in list(self._running):
+                try:
+                    frame = stream.take()
+                    if frame is not None:
+                        busy = True
+                        yield stream.process(frame)
+                except Closed:
+                    self._retire(stream)
+                if self._stopping:
+                    break
+            if not busy and self._running:
+                self._arrived.wait(0.5)
+
+    def _retire(self, stream: Stream) -> None:
+        self._running.remove(stream)
+        stream.finish(abort=self._aborting)
+        self.done.append(stream)
+        if stream.error is not None:
+            self._note(stream.error)
+
+    def _note(self, error: BaseException) -> None:
+        self.errors.append(error)
+        if len(self._groups) > 1 or self._running:
+            log.error("%s", error)
