@@ -24,7 +24,7 @@ from streamdet.errors import SourceLostError, StreamdetError
 from streamdet.mailbox import Closed, Mailbox
 from streamdet.metrics import StageTimer
 from streamdet.protocols import Detector, Merger, MotionModel, Packer, Rules, Scheduler, Sink, Source, Tracker
-from streamdet.types import F32, U8, Bool, Detections, Event, Frame, Result, TilePlan, Tracks
+from streamdet.types import F32, I64, U8, WHY_NAMES, Bool, Detections, Event, Frame, Result, TilePlan, Tracks
 
 __all__ = ["Line", "Pipeline", "Stream"]
 
@@ -48,6 +48,8 @@ class Line:
     keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
     painter: Callable[[Result], U8]
     timer: StageTimer = field(default_factory=StageTimer)
+    tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
+    tiles_of: int = 0
     _tracks: Tracks = field(default_factory=Tracks.empty)
     _merged: Detections = field(default_factory=Detections.empty)
 
@@ -60,6 +62,7 @@ class Line:
         if motion.state != "repeat":  # an exact repeat holds what was found in the frame it repeats
             with timed("schedule"):
                 tiles = self.scheduler(frame, motion, self._tracks)
+                self._count(tiles)
             with timed("pack"):
                 batch = self.packer(frame, motion, tiles)
             with timed("detect"):
@@ -67,7 +70,7 @@ class Line:
             with timed("merge"):
                 self._merged = self.merger(self._inside(frame, found))
         with timed("track"):
-            self._tracks = self.tracker.update(frame, motion, self._merged, tiles)
+            self._tracks = self.tracker.update(frame, motion, self._merged, tiles if tiles and tiles.of else None)
         with timed("rules"):
             events = self.rules(frame, self._tracks)
         return Result(
@@ -75,12 +78,16 @@ class Line:
             detections=self._merged,
             tracks=self._tracks,
             events=events,
-            tiles=tiles,
+            tiles=tiles if tiles and tiles.of else None,
             motion_state=motion.state,
             labels=self.detector.labels,
             timings_s=timed.take(),
             painter=self.painter,
         )
+
+    def _count(self, tiles: TilePlan) -> None:
+        self.tiles_run += np.bincount(tiles.why, minlength=len(WHY_NAMES))
+        self.tiles_of += tiles.of
 
     def _inside(self, frame: Frame, found: Detections) -> Detections:
         rows = self.keep(frame.wh, found.xyxy)
@@ -116,6 +123,19 @@ class Stream:
     def dropped(self) -> int:
         """Decoded frames that were never processed because a newer one had come (live sources only)."""
         return self._inbox.dropped
+
+    @property
+    def closing_events(self) -> tuple[Event, ...]:
+        """The events that ended what was still alive when the stream ended."""
+        return self._last_events
+
+    def tiles_summary(self) -> dict[str, object] | None:
+        """Tiles run, of how many, and why; None without a network."""
+        if not self.line.tiles_of:
+            return None
+        run = self.line.tiles_run
+        why = {name: int(count) for name, count in zip(WHY_NAMES, run, strict=True) if count}
+        return {"run": int(run.sum()), "of": self.line.tiles_of, "why": why}
 
     def start(self, arrived: threading.Event) -> None:
         self._arrived = arrived

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol, Self
 
+from streamdet.inputspec import InputSpec
 from streamdet.types import Detections, Event, Frame, Motion, Result, SourceInfo, TileBatch, TilePlan, Tracks
 
 __all__ = ["Detector", "Merger", "MotionModel", "Packer", "Rules", "Scheduler", "Sink", "Source", "Tracker"]
@@ -27,6 +28,7 @@ class Source(_Managed, Protocol):
     """
 
     counts: dict[str, int]
+    warnings: list[str]
 
     @property
     def info(self) -> SourceInfo: ...
@@ -53,10 +55,22 @@ class Packer(Protocol):
 
 
 class Detector(_Managed, Protocol):
-    """Turns a batch into Detections in full-frame pixels, clipped to the frame. Nothing heavy before ``__enter__``."""
+    """Turns a batch into Detections in full-frame pixels, clipped to the frame. Nothing heavy before ``__enter__``.
+
+    ``input``: what its network wants to be fed (None: no network, it reads frame and motion). ``threshold``: the score from which a
+    detection counts. ``counts`` and ``warnings``: what went wrong while running, for the summary.
+    """
+
+    warnings: list[str]
+    counts: dict[str, int]
 
     @property
+    def input(self) -> InputSpec | None: ...
+    @property
     def labels(self) -> tuple[str, ...]: ...
+    @property
+    def threshold(self) -> float: ...
+    def describe(self) -> str: ...
     def __call__(self, batch: TileBatch) -> Detections: ...
 
 
@@ -81,6 +95,7 @@ class Rules(Protocol):
 
     def __call__(self, frame: Frame, tracks: Tracks) -> tuple[Event, ...]: ...
     def finish(self) -> tuple[Event, ...]: ...
+    def counts(self) -> dict[str, object]: ...
 
 
 class Sink(_Managed, Protocol):
