@@ -246,6 +246,11 @@ class Pipeline:
         self.done: list[Stream] = []
         self.errors: list[BaseException] = []
 
+    @property
+    def running(self) -> tuple[Stream, ...]:
+        """The streams open now."""
+        return tuple(self._running)
+
     def stop(self, *, abort: bool = False) -> None:
         """May be called from another thread or a signal handler."""
         self._stopping = True

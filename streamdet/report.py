@@ -1,0 +1,219 @@
+"""What a run tells its user: progress while it goes, a few lines when it is done, tables for `bench` and `info`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from streamdet.errors import OutputError, UsageError
+from streamdet.types import Result
+
+if TYPE_CHECKING:
+    from streamdet.api import Run
+    from streamdet.config import SourceConfig
+
+__all__ = ["DemoScore", "Progress", "Window", "describe_bench", "describe_run", "machine_report", "write_json"]
+
+
+class Progress:
+    """A bar per stream on a terminal (frames, fps, ETA, objects); silent when standard error is not one."""
+
+    def __init__(self, run: Run, *, quiet: bool) -> None:
+        self._run = run
+        self._quiet = quiet
+        self._bars: dict[str, Any] = {}
+        self._shown_s = 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for bar in self._bars.values():
+            bar.close()
+
+    def __call__(self, result: Result) -> None:
+        if self._quiet or not sys.stderr.isatty():
+            return
+        bar = self._bars.get(result.frame.stream)
+        if bar is None:
+            bar = self._bars[result.frame.stream] = self._new_bar(result.frame.stream)
+        bar.update(1)
+        now_s = time.monotonic()
+        if now_s - self._shown_s > 0.2:
+            self._shown_s = now_s
+            tiles = f" tiles={len(result.tiles)}/{result.tiles.of}" if result.tiles else ""
+            bar.set_postfix_str(f"objects={len(result.tracks.shown)}{tiles}", refresh=False)
+
+    def _new_bar(self, stream: str) -> Any:
+        from tqdm import tqdm
+
+        limit = self._run.config.source.max_frames
+        running = self._run.assembled.pipeline.running if self._run.assembled else []
+        total = next((s.source.info.frame_count for s in running if s.name == stream), None)
+        total = min(total, limit) if total and limit else total or limit or None
+        return tqdm(
+            total=total, desc=stream, unit=" frames", file=sys.stderr, dynamic_ncols=True, position=len(self._bars)
+        )
+
+
+class Window:
+    """Shows annotated pictures with OpenCV; calling it returns False when the user pressed q or closed the window."""
+
+    def __init__(self, *, show: bool) -> None:
+        self._show = show
+
+    def __enter__(self) -> Self:
+        if (
+            self._show
+            and sys.platform.startswith("linux")
+            and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+        ):
+            raise UsageError(
+                "--show needs a screen and none is set (DISPLAY is empty); write a film with --video FILE instead"
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._show:
+            import cv2
+
+            cv2.destroyAllWindows()
+
+    def __call__(self, result: Result) -> bool:
+        if not self._show:
+            return True
+        import cv2
+
+        try:
+            cv2.imshow(f"streamdet {result.frame.stream}", result.annotated())
+            return cv2.waitKey(1) & 0xFF not in (ord("q"), 27)
+        except cv2.error as error:
+            raise UsageError(
+                f"--show: OpenCV cannot open a window here ({error.err}); write a film with --video FILE"
+            ) from None
+
+
+def describe_run(summary: dict[str, Any]) -> str:
+    """A few lines for people: what was done, how fast, what was found, where it was written."""
+    lines = []
+    for stream in summary.get("streams", []):
+        speed = f"{stream['fps']:.1f} fps" + (
+            f", {stream['times_real_time']:.1f}x real time" if stream["times_real_time"] else ""
+        )
+        lines.append(
+            f"{stream['stream']}: {stream['frames']} frames in {stream['wall_s']:.1f} s ({speed}); {_objects(stream)}"
+        )
+        if stream["tiles"]:
+            tiles = stream["tiles"]
+            why = ", ".join(f"{count} {name}" for name, count in tiles["why"].items())
+            lines.append(
+                f"  tiles run {tiles['run']} of {tiles['of']} ({100 * tiles['run'] / max(tiles['of'], 1):.0f} %): {why}"
+            )
+        if stream["dropped"]:
+            lines.append(f"  {stream['dropped']} frames dropped: newer ones had come")
+        lines += [f"  warning: {warning}" for warning in stream["warnings"]]
+        written = sorted(path for path in stream["outputs"].values() if path != "-")
+        if written:
+            lines.append(f"  wrote {', '.join(written)}")
+    lines += [f"warning: {warning}" for warning in summary.get("warnings", [])]
+    return "\n".join(lines)
+
+
+def _objects(stream: dict[str, Any]) -> str:
+    by_label = stream["objects"].get("by_label", {})
+    total = sum(by_label.values())
+    names = ", ".join(f"{count} {label}" for label, count in sorted(by_label.items(), key=lambda item: -item[1])[:6])
+    return f"{total} tracked objects" + (f" ({names})" if names else "") + f", {stream['events']} events"
+
+
+def describe_bench(summary: dict[str, Any]) -> str:
+    """The per-stage table of `streamdet bench`."""
+    lines = [f"model: {summary['model']}"]
+    for stream in summary["streams"]:
+        lines.append(f"{stream['stream']}: {stream['frames']} frames, {stream['fps']:.1f} fps")
+        if stream["tiles"]:
+            lines.append(
+                f"  tiles run {stream['tiles']['run']} of {stream['tiles']['of']}, why {stream['tiles']['why']}"
+            )
+        lines.append(f"  {'stage':<10}{'p50 ms':>10}{'p95 ms':>10}{'max ms':>10}{'mean ms':>10}")
+        for stage, times in stream["stages_ms"].items():
+            lines.append(
+                f"  {stage:<10}{times['p50']:>10.2f}{times['p95']:>10.2f}{times['max']:>10.2f}{times['mean']:>10.2f}"
+            )
+        if stream["dropped"]:
+            lines.append(f"  dropped {stream['dropped']}")
+    return "\n".join(lines)
+
+
+class DemoScore:
+    """Collects the tracks of the built-in scene and scores them against its exact truth."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        self._config = config
+        self._frames: dict[int, np.ndarray[Any, Any]] = {}
+
+    def add(self, result: Result) -> None:
+        shown = result.tracks.shown
+        rows = np.column_stack([shown.id.astype(np.float64), shown.xyxy.astype(np.float64)])
+        self._frames[result.frame.index] = rows
+
+    def result(self) -> dict[str, Any]:
+        from streamdet.scoring import demo_score
+        from streamdet.sources.demo import truth_of
+
+        return demo_score(self._frames, truth_of(self._config)).to_dict()
+
+    def describe(self) -> str:
+        score = self.result()
+        return (
+            f"recall {score['recall']:.3f}, precision {score['precision']:.3f}, "
+            f"false tracks per second {score['false_tracks_per_s']:.3f}, position error {score['median_error_px']:.2f} px"
+        )
+
+
+def write_json(target: str, record: Any) -> None:
+    """Write an indented JSON document to a path or ``-`` (standard output). Raises OutputError."""
+    text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    try:
+        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        Path(target).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}; choose another path") from None
+
+
+def machine_report() -> str:
+    """What `streamdet info` prints: versions, processor, which backends can run and why the others cannot."""
+    lines = [
+        f"streamdet {importlib.metadata.version('streamdet')}, Python {platform.python_version()}, {platform.platform()}"
+    ]
+    lines.append(f"processor: {os.cpu_count()} cores, {platform.machine()}")
+    for package, remedy in (
+        ("numpy", ""),
+        ("opencv-python", ""),
+        ("av", ""),
+        ("onnxruntime", ""),
+        ("openvino", "optional, often faster on Intel and AVX-512 machines: pip install 'streamdet[openvino]'"),
+    ):
+        try:
+            lines.append(f"{package:<14} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(f"{package:<14} not installed{f' ({remedy})' if remedy else ''}")
+    lines.append("GPU            not used: this version runs on the CPU")
+    return "\n".join(lines)
