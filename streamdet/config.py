@@ -254,7 +254,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _is_free_form(path: list[str]) -> bool:
-    return path in (["model", "rename"], ["model", "conf"])
+    return path == ["model", "rename"]
 
 
 def _did_you_mean(part: str, node: Any) -> str:

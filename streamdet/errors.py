@@ -10,6 +10,7 @@
     |   |-- SourceOpenError 3 a file, camera or address cannot be opened
     |   |-- ModelError    3   a model file is missing, damaged or of a layout we cannot read
     |   `-- OutputError   3   an output cannot be written (also raised while running: disk full)
+    |       `-- OutputClosed 0 whoever read our stdout went away (``| head``): the run ends quietly
     `-- SourceLostError   4   a stream that had been running stopped delivering
 
 Messages follow one form: what is wrong, the value, the remedy. They never hold a secret: addresses go through
@@ -24,6 +25,7 @@ __all__ = [
     "ConfigError",
     "DependencyError",
     "ModelError",
+    "OutputClosed",
     "OutputError",
     "SourceLostError",
     "SourceOpenError",
@@ -71,11 +73,16 @@ class OutputError(StartupError):
     pass
 
 
+class OutputClosed(OutputError):
+    exit_code = 0
+
+
 class SourceLostError(StreamdetError):
     exit_code = 4
 
 
-_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^/\s@'\"]*)@")
+# to the *last* @: a password may hold / and @; better a path hidden than a secret shown
+_CREDENTIALS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*://)([^\s'\"]*)@")
 _SECRET_QUERY = re.compile(
     r"([?&](?:token|password|passwd|pwd|key|apikey|api_key|secret|auth|signature)=)[^&\s'\"]*", re.I
 )
