@@ -1,0 +1,138 @@
+"""The record: one processed frame as one flat line of JSON, the same in a file, on stdout and on the network.
+
+Numbers are plain, finite and rounded (boxes to 0.01 px, scores to 0.0001); what is unknown is absent, never ``""`` or NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.types import SCHEMA, STATE_NAMES, WHY_NAMES, Event, Result, TilePlan, Tracks
+
+__all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "encode", "frame_record"]
+
+
+class TilesRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How many tiles were run, of how many, and why (a count per reason)."""
+
+    run: int
+    of: int
+    why: dict[str, int] = {}
+
+
+class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One object. ``track`` is null where identity is not known (a still picture, an object not confirmed yet).
+
+    ``bbox`` [x1, y1, x2, y2] px of the upright full frame; ``velocity`` [vx, vy] px/s.
+    """
+
+    track: int | None
+    state: str | None = None
+    class_id: int
+    label: str
+    score: float
+    bbox: tuple[float, float, float, float]
+    velocity: tuple[float, float] | None = None
+
+
+class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One processed frame. ``time_base`` is a fraction as text; ``motion`` is what the picture as a whole did."""
+
+    schema: int = msgspec.field(default_factory=lambda: SCHEMA)
+    stream: str
+    frame: int
+    name: str | None = None
+    pts: int | None = None
+    time_base: str | None = None
+    pts_s: float
+    epoch: int = msgspec.field(default_factory=lambda: 0)
+    utc: str | None = None
+    latency_s: float | None = None
+    motion: str | None = None
+    tiles: TilesRecord | None = None
+    objects: tuple[ObjectRecord, ...]
+
+
+def frame_record(result: Result, *, tentative: bool = False) -> FrameRecord:
+    """The record of `result`: its shown tracks (with `tentative` also those not confirmed yet); of a still, its detections."""
+    frame = result.frame
+    return FrameRecord(
+        stream=frame.stream,
+        frame=frame.index,
+        name=frame.name,
+        pts=frame.pts,
+        time_base=None if frame.time_base is None else f"{frame.time_base.numerator}/{frame.time_base.denominator}",
+        pts_s=_finite(frame.pts_s, 6),
+        epoch=frame.epoch,
+        utc=frame.utc,
+        latency_s=_finite(max(0.0, time.monotonic() - frame.captured_s), 4),
+        motion=None if frame.still else result.motion_state,
+        tiles=None if result.tiles is None else _tiles(result.tiles),
+        objects=_still_objects(result) if frame.still else _tracked_objects(result, tentative=tentative),
+    )
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+def encode(record: FrameRecord | Event) -> bytes:
+    """One line of JSON (UTF-8, no newline inside), ended by a newline."""
+    return _ENCODER.encode(record) + b"\n"
+
+
+def _finite(value: float, digits: int) -> float:
+    return round(float(value), digits) if math.isfinite(value) else 0.0
+
+
+def _rounded(values: NDArray[Any], digits: int) -> list[Any]:
+    """Nested lists of plain Python floats."""
+    return np.round(values.astype(np.float64), digits).tolist()  # type: ignore[no-any-return]
+
+
+def _tiles(tiles: TilePlan) -> TilesRecord:
+    counts = np.bincount(tiles.why, minlength=len(WHY_NAMES)).tolist()
+    return TilesRecord(len(tiles), tiles.of, {name: count for name, count in zip(WHY_NAMES, counts) if count})
+
+
+def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, ...]:
+    tracks: Tracks = result.tracks if tentative else result.tracks.shown
+    tracks = tracks[np.isfinite(tracks.xyxy).all(axis=1)]
+    velocity = np.nan_to_num(tracks.velocity_xy, nan=0.0, posinf=0.0, neginf=0.0)
+    score = np.nan_to_num(tracks.score, nan=0.0, posinf=1.0, neginf=0.0)
+    rows = zip(
+        tracks.id.tolist(),
+        tracks.state.tolist(),
+        tracks.label.tolist(),
+        _rounded(score, 4),
+        _rounded(tracks.xyxy, 2),
+        _rounded(velocity, 2),
+    )
+    return tuple(
+        ObjectRecord(
+            track=number or None,
+            state=STATE_NAMES[state],
+            class_id=label,
+            label=result.label_name(label),
+            score=value,
+            bbox=tuple(box),
+            velocity=tuple(speed),
+        )
+        for number, state, label, value, box, speed in rows
+    )
+
+
+def _still_objects(result: Result) -> tuple[ObjectRecord, ...]:
+    found = result.detections
+    found = found[np.isfinite(found.xyxy).all(axis=1)]
+    score = np.nan_to_num(found.score, nan=0.0, posinf=1.0, neginf=0.0)
+    rows = zip(found.label.tolist(), _rounded(score, 4), _rounded(found.xyxy, 2))
+    return tuple(
+        ObjectRecord(track=None, class_id=label, label=result.label_name(label), score=value, bbox=tuple(box))
+        for label, value, box in rows
+    )
