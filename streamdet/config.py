@@ -109,6 +109,7 @@ class MergeConfig(_Node, frozen=True):
     metric: Literal["ios", "iou", "nwd"] = "ios"
     threshold: Ratio = 0.5
     class_agnostic: bool = False
+    soft_floor: Ratio = 0.2  # soft_nms: a box whose score decays below this is dropped
 
 
 class TrackerConfig(_Node, frozen=True):
