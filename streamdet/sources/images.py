@@ -1,0 +1,287 @@
+"""Still pictures: one image, a folder, a glob; and numbered image sequences, which are video."""
+
+from __future__ import annotations
+
+import glob
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import cv2
+import numpy as np
+
+from streamdet.config import SourceConfig
+from streamdet.errors import SourceOpenError
+from streamdet.types import U8, Frame, Picture, SourceInfo
+
+__all__ = ["Expanded", "ImageSequenceSource", "ImageSource", "expand", "expand_images", "is_image", "read_image"]
+
+_IMAGE_KINDS = "jpg jpeg jpe jfif png bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif"
+_VIDEO_KINDS = (
+    "mp4 m4v mov qt mkv webm avi ts mts m2ts mpg mpeg vob flv f4v wmv asf 3gp 3g2 ogv gif mxf mjpeg mjpg h264 264 h265 "
+    "265 hevc ivf y4m dv"
+)
+IMAGE_SUFFIXES = frozenset(f".{kind}" for kind in _IMAGE_KINDS.split())
+VIDEO_SUFFIXES = frozenset(f".{kind}" for kind in _VIDEO_KINDS.split())
+_SEQUENCE_FPS = 25.0
+_NUMBER = re.compile(r"%(0?)(\d*)d")
+
+
+class Expanded(NamedTuple):
+    """What a folder or glob holds, each in natural order (img2 before img10)."""
+
+    videos: list[str]
+    images: list[Path]
+
+
+def is_image(path: str | Path) -> bool:
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def expand(uri: str) -> Expanded:
+    """The videos and images of a folder or glob (``**`` descends), told by their suffix; others are passed over.
+
+    Raises SourceOpenError if there are none.
+    """
+    folder = Path(uri).expanduser()
+    if folder.is_dir():
+        try:
+            found = [path for path in folder.iterdir() if not path.name.startswith(".")]
+        except OSError as error:
+            raise SourceOpenError(f"cannot read folder {uri}: {error.strerror}; check its permissions") from None
+    else:
+        found = [Path(name) for name in glob.glob(str(folder), recursive=True)]
+    files = sorted((path for path in found if path.is_file()), key=_natural)
+    videos = [str(path) for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+    images = [path for path in files if is_image(path)]
+    if videos or images:
+        return Expanded(videos, images)
+    if folder.is_dir():
+        inside = f"holds no image or video (of {len(files)} files)" if files else "is empty"
+        raise SourceOpenError(f"cannot use folder {uri}: it {inside}; give one with .jpg, .png, .mp4 ... files in it")
+    matches = f"{len(files)} files, none of them an image or video" if files else "no file"
+    raise SourceOpenError(f"cannot use {uri}: it matches {matches}; check the pattern and the folder")
+
+
+def expand_images(uri: str) -> list[Path] | None:
+    """The images of a folder or glob; None if `uri` is neither. Raises SourceOpenError if nothing is there."""
+    path = Path(uri).expanduser()
+    if path.is_dir() or (glob.has_magic(uri) and not path.exists()):
+        return expand(uri).images
+    return None
+
+
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", str(path))
+    return [(1, int(part), part) if part.isdecimal() else (0, 0, part.casefold()) for part in parts]
+
+
+def read_image(path: Path) -> U8:
+    """(H, W, 3) u8 BGR, upright by its EXIF tag; 16 bits are scaled to 8, grey is spread, transparency is dropped.
+
+    Of several pages the first. Raises ValueError saying what is wrong with it.
+    """
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ValueError(error.strerror or str(error)) from None
+    if not len(data):
+        raise ValueError("the file is empty (0 bytes)")
+    try:
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR_BGR)
+    except cv2.error as error:
+        raise ValueError(f"OpenCV: {error.err or error}".strip().rstrip(".")) from None
+    if picture is None:
+        raise ValueError("it is no image OpenCV can read, or is damaged")
+    return np.asarray(picture, np.uint8)
+
+
+def _picture(bgr: U8) -> Picture:
+    return Picture(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8), bgr=bgr, full_range=True)
+
+
+class _Pictures:
+    """Reads image files one after another; what both sources below have in common. Damaged ones are counted and told."""
+
+    def __init__(self, *, stream: str) -> None:
+        self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "skipped": 0}
+        self._stream = stream
+        self._info: SourceInfo | None = None
+        self._first: tuple[int, U8] | None = None
+        self._first_complaint: tuple[str, str] | None = None  # name, why
+        self._closed = False
+
+    @property
+    def info(self) -> SourceInfo:
+        if self._info is None:
+            raise RuntimeError("open the source first: `with source:`")
+        return self._info
+
+    @property
+    def warnings(self) -> list[str]:
+        """Sentences for the user about what was left out so far."""
+        if self._first_complaint is None:
+            return []
+        name, why = self._first_complaint
+        others = f" and {self.counts['damaged'] - 1} more" if self.counts["damaged"] > 1 else ""
+        return [f"{name}{others} could not be used ({why}); the other images were"]
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _open(self, paths: Sequence[Path], name: str) -> tuple[int, int]:
+        """Read up to the first sound picture, so that a mistake shows at once. Returns its size."""
+        for position, bgr in self._read(paths):
+            self._first = position, bgr
+            return bgr.shape[1], bgr.shape[0]
+        what = "it" if len(paths) == 1 else f"none of its {len(paths)} images"
+        why = f"cannot be read ({self._first_complaint[1]})" if self._first_complaint else "is there"
+        raise SourceOpenError(f"cannot use {name}: {what} {why}; open it in a viewer to check")
+
+    def _read(self, paths: Sequence[Path], start: int = 0) -> Iterator[tuple[int, U8]]:
+        for position in range(start, len(paths)):
+            if self._closed:
+                return
+            try:
+                yield position, read_image(paths[position])
+            except ValueError as error:
+                self._leave_out(paths[position], str(error))
+
+    def _rest(self, paths: Sequence[Path]) -> Iterator[tuple[int, U8]]:
+        """The picture read by `_open`, then all behind it."""
+        first, self._first = self._first, None
+        if first is None or self._closed:
+            return
+        yield first
+        yield from self._read(paths, first[0] + 1)
+
+    def _leave_out(self, path: Path, why: str) -> None:
+        self.counts["damaged"] += 1
+        self._first_complaint = self._first_complaint or (path.name, why)
+
+
+class ImageSource(_Pictures):
+    """Images on their own: every Frame is `still`, has the file's name, and stands alone (no motion, no tracking).
+
+    ``pts_s`` is the running number of the picture (there is no time between stills). A damaged image among others is
+    counted, told in :attr:`warnings` and left out; if none can be read, entering raises SourceOpenError.
+    """
+
+    def __init__(self, paths: Sequence[str | Path], *, stream: str, config: SourceConfig) -> None:
+        super().__init__(stream=stream)
+        self._paths = [Path(path) for path in paths]
+
+    def __enter__(self) -> Self:
+        paths = self._paths
+        if not paths:
+            raise SourceOpenError("no image was given; name at least one file")
+        if len(paths) == 1 and not paths[0].is_file():
+            why = "it is a folder" if paths[0].is_dir() else "there is no such file; check the name and folder"
+            raise SourceOpenError(f"cannot open {paths[0]}: {why}")
+        uri = str(paths[0]) if len(paths) == 1 else str(paths[0].parent)
+        wh = self._open(paths, uri)
+        self._info = SourceInfo(stream=self._stream, uri=uri, frame_wh=wh, still=True, frame_count=len(paths))
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        for position, bgr in self._rest(self._paths):
+            index = self.counts["decoded"]
+            self.counts["decoded"] += 1
+            yield Frame(
+                stream=self._stream,
+                index=index,
+                pts_s=float(index),
+                picture=_picture(bgr),
+                captured_s=time.monotonic(),
+                still=True,
+                name=self._paths[position].name,
+            )
+
+
+class ImageSequenceSource(_Pictures):
+    """Numbered pictures of one scene, ``shot_%04d.png``: a video with ``config.fps`` (25) pictures a second.
+
+    Starts at the lowest number there is. A missing number is a gap in time, counted in "skipped"; a picture that cannot
+    be read or has another size than the first is counted in "damaged"; both are told in :attr:`warnings`.
+    """
+
+    def __init__(self, pattern: str, *, stream: str, config: SourceConfig) -> None:
+        super().__init__(stream=stream)
+        self._pattern = pattern
+        self._fps = config.fps or _SEQUENCE_FPS
+        self._numbers: list[int] = []
+        self._paths: list[Path] = []
+
+    @property
+    def warnings(self) -> list[str]:
+        told = super().warnings
+        if missing := self.counts["skipped"]:
+            between = f"between {self._numbers[0]} and {self._numbers[-1]}"
+            told.append(f"{self._pattern}: {missing} numbers {between} are missing; they are gaps in time")
+        return told
+
+    def __enter__(self) -> Self:
+        numbered = sorted(_numbered(self._pattern))
+        if not numbered:
+            raise SourceOpenError(
+                f"cannot open {self._pattern}: no file fits; check the folder, and the number of digits (%04d: 0001)"
+            )
+        self._numbers = [number for number, _ in numbered]
+        self._paths = [path for _, path in numbered]
+        wh = self._open(self._paths, self._pattern)
+        count = self._numbers[-1] - self._numbers[0] + 1
+        self._info = SourceInfo(
+            stream=self._stream,
+            uri=self._pattern,
+            frame_wh=wh,
+            fps=self._fps,
+            frame_count=len(self._paths),
+            duration_s=count / self._fps,
+        )
+        self.counts["skipped"] = count - len(self._paths)
+        return self
+
+    def __iter__(self) -> Iterator[Frame]:
+        time_base = 1 / Fraction(self._fps).limit_denominator(1001)
+        wh = self.info.frame_wh
+        for position, bgr in self._rest(self._paths):
+            if (bgr.shape[1], bgr.shape[0]) != wh:
+                self._leave_out(self._paths[position], f"it is {bgr.shape[1]}x{bgr.shape[0]}, the first is {wh}")
+                continue
+            index = self.counts["decoded"]
+            self.counts["decoded"] += 1
+            pts = self._numbers[position] - self._numbers[0]
+            yield Frame(
+                stream=self._stream,
+                index=index,
+                pts_s=float(pts * time_base),
+                picture=_picture(bgr),
+                captured_s=time.monotonic(),
+                pts=pts,
+                time_base=time_base,
+            )
+
+
+def _numbered(pattern: str) -> Iterable[tuple[int, Path]]:
+    """(number, path) of the files that ``printf(pattern, number)`` names. The number is in the file name only."""
+    path = Path(pattern).expanduser()
+    match = _NUMBER.search(path.name)
+    if match is None:
+        raise SourceOpenError(f"{pattern} names no number; write %04d where the four digits are")
+    digits = int(match[2] or 1)
+    number = rf"(\d{{{digits}}}|[1-9]\d{{{digits},}})" if match[1] else r"(0|[1-9]\d*)"
+    name = re.compile(re.escape(path.name[: match.start()]) + number + re.escape(path.name[match.end() :]))
+    try:
+        files = list(path.parent.iterdir())
+    except OSError as error:
+        raise SourceOpenError(f"cannot open {pattern}: {error.strerror}; check the folder") from None
+    return [(int(found[1]), file) for file in files if (found := name.fullmatch(file.name))]

@@ -1,0 +1,270 @@
+"""Video of any kind FFmpeg reads: files, network streams, cameras. One VideoSource is one stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import chain
+from math import ceil
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+from av import VideoFrame
+from av.codec.context import Flags
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.stream import VideoStream
+
+from streamdet.config import SourceConfig
+from streamdet.errors import SourceLostError, SourceOpenError, redact
+from streamdet.sources.clock import MediaClock
+from streamdet.sources.decode import Decoder
+from streamdet.sources.opening import (
+    ALWAYS_LIVE,
+    is_address,
+    local_path,
+    open_media,
+    reason_of,
+    scheme_of,
+    video_stream_of,
+)
+from streamdet.sources.picture import PictureMaker
+from streamdet.types import Frame, SourceInfo
+
+__all__ = ["CameraSource", "VideoSource"]
+
+_ASSUMED_FPS = 25.0
+_MISSING_S = 1.0  # a file whose pictures end this much before its stated length is called cut short
+
+
+class VideoSource:
+    """Frames of a video file, address or device, in the order they are shown. Implements `protocols.Source`.
+
+    Time: ``pts_s`` counts from the first frame (see :class:`MediaClock` for missing or unsound stamps). A *live* stream
+    (rtsp, rtmp, udp, cameras; http without a length) gets ``utc``, is decoded without delay, and its end or a time-out
+    raises SourceLostError. A *file* (also one served over http) yields every frame that can be decoded; what cannot is
+    counted, and told in :attr:`warnings`: sentences for the user, without secrets.
+
+    ``counts``: "decoded" frames; "damaged" packets that gave no picture or are missing from the file; "concealed"
+    frames among the decoded ones that the decoder patched up; "skipped" is 0 here.
+
+    ``close()`` may come from any thread: the iterator ends with the next packet, at the latest after
+    ``config.read_timeout_s``. Entered and iterated once. The picture's size may change in the middle of a stream.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        stream: str,
+        config: SourceConfig,
+        live: bool | None = None,
+        format: str | None = None,
+        options: dict[str, str] | None = None,
+    ) -> None:
+        self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "skipped": 0}
+        self.warnings: list[str] = []
+        self._uri, self._stream, self._config, self._live = uri, stream, config, live
+        self._format, self._options = format, options
+        self._name = redact(uri)
+        self._info: SourceInfo | None = None
+        self._decoder: Decoder | None = None
+        self._frames: Iterator[tuple[VideoFrame, float]] = iter(())
+        self._make_picture = PictureMaker()
+        self._unreadable = 0
+        self._stated_packets = 0
+        self._trust_pts = True
+
+    def __enter__(self) -> Self:
+        """Open and wait for the first picture. Raises SourceOpenError: one sentence, the source and the remedy."""
+        container = open_media(self._uri, self._config, format=self._format, options=self._options)
+        try:
+            video = video_stream_of(container, self._uri)
+            live = _is_live(container, self._uri, self._format) if self._live is None else self._live
+            _set_up(container, video, live=live)
+            aspect = video.sample_aspect_ratio
+            self._stated_packets = video.frames
+            self._trust_pts = container.format.name != "avi"  # it stores none
+        except BaseException:
+            container.close()
+            raise
+        self._make_picture = PictureMaker(aspect, threads=1 if live else 0)
+        self._decoder = Decoder(container, video, tolerant=not live)
+        self._frames = iter(self._decoder)
+        try:
+            first = self._first_frame(live=live)
+            self._info = self._describe(container, video, first[0], live=live)
+        except BaseException:
+            self.close()
+            raise
+        self._frames = chain([first], self._frames)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._decoder is not None:
+            self._decoder.close()
+
+    @property
+    def info(self) -> SourceInfo:
+        """Known once entered. ``frame_wh`` is the upright, square-pixel size of the first picture."""
+        if self._info is None:
+            raise RuntimeError("open the source first: `with source:`")
+        return self._info
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Raises SourceLostError when a live stream ends or stops delivering."""
+        info, clock = self.info, MediaClock(trust_pts=self._trust_pts)
+        last_captured_s: float | None = None
+        for decoded, captured_s in self._frames:
+            step_s = 1.0 / (info.fps or _ASSUMED_FPS)
+            if info.live and decoded.pts is None and last_captured_s is not None:
+                step_s = captured_s - last_captured_s  # the arrival is all that is known
+            last_captured_s = captured_s
+            try:
+                picture = self._make_picture(decoded)
+            except (av.FFmpegError, ValueError):
+                self._unreadable += 1
+                continue
+            pts_s = clock(decoded.pts, decoded.dts, decoded.time_base, step_s=step_s)
+            frame = Frame(
+                stream=self._stream,
+                index=self.counts["decoded"],
+                pts_s=pts_s,
+                picture=picture,
+                captured_s=captured_s,
+                pts=clock.stamp,
+                time_base=decoded.time_base,
+                utc=_utc_now() if info.live else None,
+            )
+            self._count(decoded)
+            yield frame
+        assert self._decoder is not None
+        self._count(None)
+        if self._decoder.closed:
+            return
+        if info.live:
+            raise SourceLostError(self._lost(self._decoder))
+        self._tell_damage(self._decoder, info, clock.last_s)
+        self.close()
+
+    def _first_frame(self, *, live: bool) -> tuple[VideoFrame, float]:
+        first = next(self._frames, None)
+        if first is not None:
+            return first
+        assert self._decoder is not None
+        if self._decoder.ended_by is not None and (live or is_address(self._uri)):
+            why = f"it opened, but no picture came ({reason_of(self._decoder.ended_by)}); check the stream in a player"
+        elif self._decoder.damaged:
+            why = f"none of its {self._decoder.packets} pictures can be decoded; the file is damaged, copy it again"
+        else:
+            why = "it holds no picture at all; record or copy it again"
+        raise SourceOpenError(f"cannot use {self._name}: {why}")
+
+    def _describe(self, container: InputContainer, video: VideoStream, first: VideoFrame, *, live: bool) -> SourceInfo:
+        rate = video.average_rate or video.guessed_rate or video.base_rate
+        is_file = self._format is None and not is_address(self._uri)
+        return SourceInfo(
+            stream=self._stream,
+            uri=self._name,
+            frame_wh=self._make_picture.upright_wh(first),
+            fps=float(rate) if rate else None,
+            live=live,
+            frame_count=None if live else _frame_count(video),
+            duration_s=None if live else _duration_s(container, video),
+            path=str(Path(local_path(self._uri))) if is_file else None,
+        )
+
+    def _count(self, decoded: VideoFrame | None) -> None:
+        assert self._decoder is not None
+        self.counts["damaged"] = self._decoder.damaged + self._unreadable
+        if decoded is not None:
+            self.counts["decoded"] += 1
+            self.counts["concealed"] += decoded.is_corrupt
+
+    def _lost(self, decoder: Decoder) -> str:
+        if decoder.ended_by is None:
+            return f"{self._name} ended: the sender closed the stream; check that it still runs"
+        if isinstance(decoder.ended_by, av.ExitError | TimeoutError):
+            return f"{self._name} sent nothing for {self._config.read_timeout_s:g} s; check the camera and the network"
+        return f"{self._name} was lost ({reason_of(decoder.ended_by)}); check the camera and the network"
+
+    def _tell_damage(self, decoder: Decoder, info: SourceInfo, last_s: float) -> None:
+        """Fill ``counts`` and ``warnings`` at the end of a file. Raises SourceLostError if a server went away."""
+        error = decoder.ended_by
+        if error is not None and is_address(self._uri) and not isinstance(error, av.InvalidDataError):
+            raise SourceLostError(self._lost(decoder))
+        missing = max(0, self._stated_packets - decoder.packets)
+        self.counts["damaged"] += missing
+        decoded, damaged, concealed = (self.counts[key] for key in ("decoded", "damaged", "concealed"))
+        if damaged:
+            of = f" of {info.frame_count}" if info.frame_count else ""
+            cut = " (the file is cut short)" if missing else ""
+            self.warnings.append(
+                f"{self._name}: {damaged}{of} pictures could not be decoded{cut}; the other {decoded} were used"
+            )
+        elif error is not None:
+            self.warnings.append(f"{self._name}: reading stopped after {decoded} pictures ({reason_of(error)})")
+        elif info.duration_s is not None and info.duration_s - last_s > max(_MISSING_S, 0.05 * info.duration_s):
+            self.warnings.append(
+                f"{self._name}: ends after {last_s:.1f} s of {info.duration_s:.1f} s; is it cut short?"
+            )
+        if concealed:
+            self.warnings.append(f"{self._name}: {concealed} pictures are damaged and were patched up by the decoder")
+
+
+class CameraSource(VideoSource):
+    """A camera of this machine through Video4Linux2. `device`: "0" or "/dev/video0"."""
+
+    def __init__(self, device: str, *, stream: str, config: SourceConfig) -> None:
+        path = f"/dev/video{int(device)}" if device.isdecimal() else device
+        super().__init__(path, stream=stream, config=config, live=True, format="v4l2")
+
+
+def _set_up(container: InputContainer, video: VideoStream, *, live: bool) -> None:
+    for other in container.streams:
+        if other is not video:
+            other.discard = Discard.all
+    if live:  # threads over frames would hold back as many frames
+        video.thread_type = "SLICE"
+        video.codec_context.flags |= Flags.low_delay
+    else:
+        video.thread_type = "AUTO"
+
+
+def _is_live(container: InputContainer, uri: str, format: str | None) -> bool:
+    """Whether the end means loss. http: not if it says how long it is (or how big, unless that is a playlist)."""
+    if format == "v4l2" or scheme_of(uri) in ALWAYS_LIVE:
+        return True
+    if not is_address(uri):
+        return False
+    if container.duration is not None and container.duration > 0:
+        return False
+    return "hls" in container.format.name or container.size <= 0
+
+
+def _duration_s(container: InputContainer, video: VideoStream) -> float | None:
+    if video.duration and video.time_base:
+        return float(video.duration * video.time_base)
+    if container.duration and len(container.streams) == 1:  # with sound it may be the sound's
+        return container.duration / av.time_base
+    return None
+
+
+def _frame_count(video: VideoStream) -> int | None:
+    """How many frames will be shown; fewer than stored if an edit list (a trimmed phone video) hides some."""
+    stored = video.frames or None
+    if stored and video.duration and video.time_base and video.average_rate:
+        shown = ceil(video.duration * video.time_base * video.average_rate)
+        return shown if 0 < shown < 0.95 * stored else stored
+    return stored
+
+
+def _utc_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
