@@ -18,7 +18,7 @@ import av
 import cv2
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from streamdet.errors import OutputError
 from streamdet.sinks.linefile import prepare_folder, unwritable
@@ -36,6 +36,8 @@ _COPIED_AUDIO = {"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"}  # others 
 _KEY_FRAME_EVERY_S = 2.0
 _FRAGMENT_US = 1_000_000
 _PRESET = "veryfast"
+# without ACCURATE_RND greys turn a shade green (chroma 127); FULL_CHR_H_INP makes up for most of its cost
+_CONVERSION = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
 
 
 class VideoSink:
@@ -140,7 +142,11 @@ class VideoSink:
     def _encode(self, picture: U8, ticks: int) -> None:
         image = av.VideoFrame.from_numpy_buffer(self._fitted(picture), format="bgr24")
         image = self._reformatter.reformat(
-            image, format="yuv420p", dst_colorspace=self._matrix, dst_color_range=ColorRange.MPEG
+            image,
+            format="yuv420p",
+            dst_colorspace=self._matrix,
+            dst_color_range=ColorRange.MPEG,
+            interpolation=_CONVERSION,
         )
         image.pts, image.time_base = ticks, TIME_BASE
         self._mux(self._stream.encode(image))

@@ -131,13 +131,21 @@ def test_odd_and_tiny_sizes(tmp_path: Path, wh: tuple[int, int]) -> None:
     assert pictures[0].shape == (wh[1] + wh[1] % 2, wh[0] + wh[0] % 2, 3)
 
 
+def test_grey_stays_grey(tmp_path: Path) -> None:
+    write(tmp_path / "film.mp4", [result(i, i / 25) for i in range(9)], crf=5)
+    with av.open(str(tmp_path / "film.mp4")) as film:
+        for frame in film.decode(video=0):
+            assert np.frombuffer(frame.planes[1], np.uint8)[0] == 128
+            assert np.frombuffer(frame.planes[2], np.uint8)[0] == 128
+
+
 @pytest.mark.parametrize(("wh", "standard"), [((320, 240), 6), ((1280, 720), 1)])
 def test_colours_and_their_tags_agree(tmp_path: Path, wh: tuple[int, int], standard: int) -> None:
     colour = np.array((40, 90, 200))
     path = tmp_path / "film.mp4"
     write(path, [result(i, i / 25, bgr=np.tile(colour, (wh[1], wh[0], 1))) for i in range(3)], crf=5)
     with av.open(str(path)) as film:
-        frame = next(film.decode(video=0))
+        frame = next(iter(film.decode(video=0)))
         tags = (int(frame.colorspace), int(frame.color_primaries), int(frame.color_trc), int(frame.color_range))
         assert tags == (standard, standard, standard, 1)
         luma, blue, red = (int(np.frombuffer(p, np.uint8)[5]) for p in frame.planes)
