@@ -1,0 +1,110 @@
+"""What a tracker sees in a frame, and what it costs to say that a detection is a track's next hit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.tracking.assignment import assign, candidates
+from streamdet.types import Detections
+
+__all__ = ["Seen", "match", "see", "size_of", "size_ratio"]
+
+F64 = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+LARGEST_SIZE_RATIO = 4.0
+SOFT_PX = 2.0  # added to sizes before they are compared: 2 px against 4 px says nothing
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Seen:
+    """The usable detections of a frame in an order that depends on nothing but themselves.
+
+    ``row`` (N,) is each one's row in the Detections it came from; ``wh`` is at least 1 px.
+    """
+
+    row: Rows
+    box: F64
+    centre: F64
+    wh: F64
+    size: F64
+    score: F64
+    label: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def see(merged: Detections, least_score: float) -> Seen:
+    """Rows that are finite and score at least `least_score`, sorted by place: input order never changes a result."""
+    box = merged.xyxy.astype(np.float64)
+    usable = np.isfinite(box).all(axis=1) & np.isfinite(merged.score)
+    usable &= merged.score >= np.float32(least_score)
+    row = np.flatnonzero(usable)
+    keys = (merged.label[row], merged.score[row], *box[row].T[::-1])
+    row = row[np.lexsort(keys)]
+    box = box[row]
+    wh = np.maximum(box[:, 2:] - box[:, :2], 1.0)
+    score = np.clip(merged.score[row].astype(np.float64), 0.0, 1.0)
+    return Seen(row, box, (box[:, :2] + box[:, 2:]) / 2, wh, size_of(wh), score, merged.label[row])
+
+
+def size_of(wh: F64) -> F64:
+    """(N,) side in px of the square as large as each box."""
+    return np.asarray(np.sqrt(wh[:, 0] * wh[:, 1]))
+
+
+def size_ratio(one: F64, other: F64) -> F64:
+    """(P,) 0 for equal sizes in px, 1 for the largest difference one object may show between two hits."""
+    return np.asarray(np.abs(np.log((one + SOFT_PX) / (other + SOFT_PX))) / np.log(LARGEST_SIZE_RATIO))
+
+
+def match(
+    tracks: NDArray[Any],
+    which: Rows,
+    seen: Seen,
+    free: Rows,
+    *,
+    origin: F64,
+    radius_px: F64,
+    same_label: bool,
+    chance: tuple[F64, float] | None = None,
+) -> tuple[Rows, Rows]:
+    """Pair the tracks `which` with the detections `free`, each within `radius_px` of its `origin` (both per `which`).
+
+    Args:
+        chance: unexplained detections per px^2 round each of `which`, and how many of them may be expected nearer
+            than a detection for it still to be believed. What overlaps the track's own box is believed anyway.
+
+    Returns:
+        Rows of the table and of `seen`, paired.
+    """
+    i, j, distance = candidates(origin, radius_px, seen.centre[free])
+    row, column = which[i], free[j]
+    size = size_of(tracks["wh"][row])
+    apart = size_ratio(size, seen.size[column])
+    possible = apart < 1
+    if same_label:
+        possible &= tracks["label"][row] == seen.label[column]
+    if chance is not None:
+        possible &= (chance[0][i] * np.pi * distance**2 <= chance[1]) | (distance < size / 2)
+    overlap = _diou(origin[i], tracks["wh"][row], seen.centre[column], seen.wh[column])
+    cost = 0.5 * distance / np.maximum(radius_px[i], 1e-9) + 0.2 * apart + 0.15 * (1 - overlap)
+    return assign(row[possible], column[possible], cost[possible])
+
+
+def _diou(centre: F64, wh: F64, other_centre: F64, other_wh: F64) -> F64:
+    """(P,) -1..1: intersection over union, less the squared centre distance over the squared enclosing diagonal.
+
+    (Zheng et al. 2020.) Unlike plain IoU it still says which of two boxes is nearer when neither overlaps.
+    """
+    low, other_low = centre - wh / 2, other_centre - other_wh / 2
+    high, other_high = low + wh, other_low + other_wh
+    inner = np.maximum(np.minimum(high, other_high) - np.maximum(low, other_low), 0).prod(axis=1)
+    outer = np.maximum(high, other_high) - np.minimum(low, other_low)
+    union = wh.prod(axis=1) + other_wh.prod(axis=1) - inner
+    return np.asarray(inner / union - ((centre - other_centre) ** 2).sum(axis=1) / (outer**2).sum(axis=1))

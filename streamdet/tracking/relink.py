@@ -1,0 +1,56 @@
+"""Finding a lost object again: does this new track begin where that old one would have been?
+
+Between the last hit of the old and the first of the new, the old one's way forward and the new one's way back are two
+points moving in straight lines. They are the same object if the two come close at *some* moment between: at all of them
+if it flew on unseen, at one of them if it bounced or was hit there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.tracking.assignment import assign, candidates
+from streamdet.tracking.pairing import size_of, size_ratio
+
+__all__ = ["closest_approach", "relink"]
+
+F64 = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+NEAREST = 16  # lost tracks tried for each new one
+
+
+def closest_approach(old: F64, old_velocity: F64, new: F64, new_velocity: F64, gap_s: F64) -> F64:
+    """(P,) px between a point leaving `old` and one that arrives at `new` (P,2) `gap_s` later, at their nearest."""
+    apart = old - new + new_velocity * gap_s[:, None]
+    drift = old_velocity - new_velocity
+    speed2 = np.maximum((drift**2).sum(axis=1), 1e-12)
+    when = np.clip(-(apart * drift).sum(axis=1) / speed2, 0, gap_s)
+    return np.asarray(np.linalg.norm(apart + drift * when[:, None], axis=1))
+
+
+def relink(
+    tracks: NDArray[Any], lost: Rows, new: Rows, *, longest_s: float, max_speed_px_s: float, same_label: bool
+) -> tuple[Rows, Rows]:
+    """Pair rows `lost` (not hit now) with rows `new` (just worth confirming). Returns lost rows, new rows."""
+    none = np.zeros(0, np.intp)
+    if len(lost) == 0 or len(new) == 0:
+        return none, none
+    reach = np.full(len(new), max_speed_px_s * longest_s)
+    i, j, _ = candidates(tracks["birth"][new], reach, tracks["last"][lost], nearest=NEAREST)
+    a, b = tracks[lost[j]], tracks[new[i]]
+    gap = b["birth_s"] - a["last_s"]
+    size, other = size_of(a["wh"]), size_of(b["wh"])
+    speed = np.maximum(np.linalg.norm(a["velocity"], axis=1), np.linalg.norm(b["velocity"], axis=1))
+    distance = closest_approach(a["last"], a["velocity"], b["birth"], b["velocity"], np.maximum(gap, 0))
+    radius = np.maximum(size, other) + 4 + gap * (40 + 0.3 * speed)
+    needed = np.linalg.norm(b["birth"] - a["last"], axis=1)
+    apart = size_ratio(size, other)
+    possible = (gap > 0) & (distance <= radius) & (apart < 1) & (needed <= max_speed_px_s * gap + size)
+    if same_label:
+        possible &= a["label"] == b["label"]
+    cost = 0.6 * distance / np.maximum(radius, 1e-9) + 0.2 * apart + 0.15 * np.clip(gap / longest_s, 0, 1)
+    return assign(lost[j][possible], new[i][possible], cost[possible])

@@ -1,0 +1,417 @@
+"""Identity over time, for what is small and fast and for what is not.
+
+A frame goes straight through: predict, pair, learn, confirm (or find again what was lost), retire. Time is media time, so
+a dropped frame or a variable rate only changes how far a track is predicted.
+
+Pairing goes from the sure to the daring; each step takes what the ones before left over:
+
+1. known tracks with strong detections near the predicted place (uncertainty decides how near);
+2. known tracks with weak detections (an object does not cease to exist because its score sinks: ByteTrack);
+3. candidates hit at least twice, likewise predicted;
+4. known tracks that turned abruptly (bounce, hit): anywhere a thing of their size can get to, if so near a detection is no
+   coincidence there;
+5. candidates hit once: speed unknown, so anywhere within reach;
+6. what is left begins a new candidate.
+
+A candidate is confirmed when it has enough hits, they are no coincidence (the sum of what each proves, given how many
+unexplained detections the neighbourhood shows), and it has either gone somewhere or scores high on average.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.config import TrackerConfig
+from streamdet.tracking import kalman
+from streamdet.tracking.clutter import ClutterMap
+from streamdet.tracking.pairing import Seen, match, see, size_of
+from streamdet.tracking.relink import relink
+from streamdet.tracking.table import LOST, NOW, TrackTable
+from streamdet.types import COASTING, CONFIRMED, TENTATIVE, Detections, Frame, Motion, TilePlan, Tracks
+
+__all__ = ["Tracker"]
+
+F64 = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+WEAK_SHARE = 0.4  # weak detections score at least this share of the threshold
+GATE_SIGMA = 3.5
+LARGEST_GATE_S = 0.12  # a prediction is never trusted further off than its object moves in this time, and its size
+SMALL_PX = 12.0  # what is no larger can turn up anywhere within the top speed
+SIZES_PER_S = 20.0  # what is larger moves at most this many times its own size in a second
+TURN_S = 0.15  # an abrupt turn is only believed this soon after the last hit
+TURN_CHANCE = 0.05  # ... and if no more coincidences than this are to be expected so near
+MISSED_CHANCE = 0.5  # the same for a track not seen in the preceding frame
+EVIDENCE = (
+    8.0  # log odds a candidate has to collect, e.g. from two hits just where they were predicted in a quiet scene
+)
+EVIDENCE_OF_ONE = 7.0  # the most one hit can prove
+EVIDENCE_SPENT = 1.5  # what a hit in clutter proves on average: each costs it, so that chance never adds up
+HOPELESS = -4.0
+SMOOTH_S = 0.07
+TENTATIVE_GAP_S = 0.06
+LONGEST_IGNORED_S = 5.0
+SHORT_HOLD_S = 0.1  # repeated frames for no longer than this are padding of a frame rate, not a pause
+
+
+class Tracker:
+    """Implements :class:`streamdet.protocols.Tracker`. One per stream; memory is bounded by the objects alive at once.
+
+    Strong detections score at least ``config.high_score`` (default `threshold`); weak ones, down to 0.4 of `threshold`,
+    only keep confirmed tracks alive, so give the tracker what the detector finds down there if that is cheap.
+
+    Rows of the Tracks returned are ordered by key. A confirmed row with a hit shows the detection's own box; a coasting
+    one the predicted box, with the score of its last hit. When a new track turns out to be one that was lost, the lost
+    one goes on with its id and *its* key, and the new one's key (tentative until then) appears in ``ended``. A lost track
+    has no rows; its key appears in ``ended`` once ``coast_s + relink_s`` are over.
+
+    A repeated frame returns the rows of the preceding one. A still picture's detections above the threshold are its
+    tracks, confirmed at once, and end with it. Ids go on counting over epochs, cuts and stills.
+    """
+
+    def __init__(self, config: TrackerConfig, *, threshold: float) -> None:
+        self._config = config
+        self._threshold = threshold
+        self._strong = threshold if config.high_score is None else config.high_score
+        self._table = TrackTable()
+        self._next_id = 1
+        self._next_key = 1
+        self._place: tuple[int, tuple[int, int], bool] | None = None  # epoch, frame size, still: a change starts afresh
+        self._pts_s = 0.0
+        self._held_s = 0.0
+        self._now_s = 0.0  # as media time, but standing still while frames repeat
+        self._step_s = 0.0
+        self._clutter = ClutterMap((1, 1))
+        self._returned = Tracks.empty()
+        self._returned_boxes = Detections.empty().xyxy
+
+    def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None) -> Tracks:
+        """Take in one frame's merged detections. `detection_row` of the result refers to `merged`.
+
+        For tracks in none of the tiles `looked` (None: all were looked at) time stands still, for a few seconds at most.
+        """
+        goes_on = self._place == (frame.epoch, frame.wh, False) and not frame.still
+        goes_on &= frame.pts_s - self._pts_s <= self._longest_pause_s()
+        if goes_on and motion.state == "repeat":
+            return self._hold(frame, merged)
+        if goes_on and motion.state != "cut":
+            self._advance(frame, motion)
+            ended = np.zeros(0, np.int64)
+        else:
+            ended = self._start_afresh(frame)
+        if frame.still:
+            self._admit_all(see(merged, self._threshold))
+        else:
+            self._excuse(looked)
+            self._pair(see(merged, min(self._strong, WEAK_SHARE * self._threshold)), frame.pts_s)
+            ended = np.sort(np.concatenate([ended, self._confirm(), self._retire(frame.wh)]))
+        self._returned, self._returned_boxes = self._rows(frame.pts_s), merged.xyxy
+        return replace(self._returned, ended=ended)
+
+    # ----------------------------------------------------------------------------------------------------------- time
+
+    def _longest_pause_s(self) -> float:
+        """After a longer one nothing can be told from before, unless the frames always come that far apart."""
+        return max(2 * (self._config.coast_s + self._config.relink_s), 5 * self._step_s, 1.0)
+
+    def _start_afresh(self, frame: Frame) -> NDArray[np.int64]:
+        ended: NDArray[np.int64] = self._table.rows["key"].copy()
+        self._table.keep(np.zeros(len(self._table), np.bool_))
+        self._place = (frame.epoch, frame.wh, frame.still)
+        self._clutter = ClutterMap(frame.wh)
+        self._pts_s, self._held_s, self._step_s = frame.pts_s, 0.0, 0.0
+        return ended
+
+    def _hold(self, frame: Frame, merged: Detections) -> Tracks:
+        """The same picture again: the same tracks. Their rows of `merged` stand if it holds those very boxes there."""
+        self._held_s += max(frame.pts_s - self._pts_s, 0.0)
+        self._pts_s = frame.pts_s
+        row = self._returned.detection_row
+        there = (row >= 0) & (row < len(merged))
+        there[there] = (merged.xyxy[row[there]] == self._returned_boxes[row[there]]).all(axis=1)
+        return replace(self._returned, detection_row=np.where(there, row, -1).astype(np.int32))
+
+    def _advance(self, frame: Frame, motion: Motion) -> None:
+        """Predict every track to this frame's time.
+
+        Repeated frames that pad a lower frame rate (25 in 30) took no time in the scene; a stalled camera's did. Which it
+        was is not known for short ones: then none is assumed and the doubt is added to the uncertainty of the place.
+        """
+        held, step = self._held_s, max(frame.pts_s - self._pts_s, 0.0)
+        doubt_s = held / 2 if held <= SHORT_HOLD_S else 0.0
+        step += held if held > SHORT_HOLD_S else 0.0
+        self._pts_s, self._held_s, self._step_s = frame.pts_s, 0.0, step
+        self._now_s += step
+        self._table.shift(motion.shift_xy)
+        rows = self._table.rows
+        speed = np.linalg.norm(rows["velocity"], axis=1)
+        power = kalman.acceleration_power(size_of(rows["wh"]), speed)
+        rows["position"], rows["covariance"] = kalman.predict(
+            rows["position"], rows["velocity"], rows["covariance"], step, power
+        )
+        rows["covariance"][:, 0] += (speed * doubt_s) ** 2 + (1.0 if motion.state == "moving" else 0.0)
+
+    def _excuse(self, looked: TilePlan | None) -> None:
+        """Count a miss for every track (a hit takes it back), but not for those where nobody looked."""
+        rows = self._table.rows
+        rows["misses"] += 1
+        if looked is None or len(looked) == looked.of or len(rows) == 0:
+            return
+        excused = ~_covered(rows["position"], looked) & (rows["ignored_s"] < LONGEST_IGNORED_S)
+        rows["misses"] -= excused
+        rows["last_s"] += self._step_s * excused
+        rows["ignored_s"] += self._step_s * excused
+
+    # -------------------------------------------------------------------------------------------------------- pairing
+
+    def _pair(self, seen: Seen, pts_s: float) -> None:
+        rows = self._table.rows
+        rows["detection_row"] = -1
+        strong = seen.score >= np.float32(self._strong)
+        free = strong.copy()
+        gap = self._now_s - rows["last_s"]
+        known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
+        candidate = (rows["state"] == TENTATIVE) & (rows["hits"] > 1)
+        predicted, gate = rows["position"], self._gate(rows)
+        chance = self._clutter.density(rows["last"])
+        certain = np.where(rows["misses"] > 1, chance, 0.0)
+
+        self._take(seen, free, known, origin=predicted, radius=gate, chance=(certain, MISSED_CHANCE))
+        weak = ~strong
+        recent = known & (gap <= self._config.coast_s / 2)
+        self._take(seen, weak, recent, origin=predicted, radius=0.7 * gate, chance=(certain, MISSED_CHANCE))
+        self._take(seen, free, candidate, origin=predicted, radius=gate, gathers=True)
+        turned = known & ((gap <= TURN_S) | (rows["misses"] == 1))
+        reach = self._reach(rows, gap)
+        self._take(seen, free, turned, origin=rows["last"], radius=reach, chance=(chance, TURN_CHANCE), turned=True)
+        self._clutter.add(seen.centre[free], self._step_s)
+        once = (rows["state"] == TENTATIVE) & (rows["hits"] == 1)
+        self._take(seen, free, once, origin=rows["last"], radius=reach, gathers=True)
+        self._begin(seen, np.flatnonzero(free), pts_s)
+
+    def _gate(self, rows: NDArray[Any]) -> F64:
+        """(N,) px round the predicted place: by uncertainty, but never absurdly wide for what has been unseen long."""
+        size, speed = size_of(rows["wh"]), np.linalg.norm(rows["velocity"], axis=1)
+        sigma = np.sqrt(rows["covariance"][:, 0] + kalman.measurement_noise_px(size) ** 2)
+        return np.asarray(np.minimum(GATE_SIGMA * sigma + 0.3 * size, SMALL_PX + 1.5 * size + LARGEST_GATE_S * speed))
+
+    def _reach(self, rows: NDArray[Any], gap_s: F64) -> F64:
+        """(N,) px round the last hit where each could be by now, whatever it did."""
+        size, speed = size_of(rows["wh"]), np.linalg.norm(rows["velocity"], axis=1)
+        return np.asarray(size + gap_s * np.maximum(self._top_speed(size), np.minimum(3 * speed, self._fastest)))
+
+    def _top_speed(self, size: F64) -> F64:
+        nimble = self._fastest * np.minimum(1.0, SMALL_PX / np.maximum(size, 1e-9)) ** 2
+        return np.asarray(np.minimum(self._fastest, nimble + SIZES_PER_S * size))
+
+    @property
+    def _fastest(self) -> float:
+        return self._config.max_speed_px_s
+
+    def _take(
+        self,
+        seen: Seen,
+        free: NDArray[np.bool_],
+        who: NDArray[np.bool_],
+        *,
+        origin: F64,
+        radius: F64,
+        chance: tuple[F64, float] | None = None,
+        turned: bool = False,
+        gathers: bool = False,
+    ) -> None:
+        """Pair those of `who` not hit in this frame with `free` detections, which are then free no more."""
+        rows = self._table.rows
+        which = np.flatnonzero(who & (rows["detection_row"] < 0))
+        if len(which) == 0 or not free.any():
+            return
+        row, column = match(
+            rows,
+            which,
+            seen,
+            np.flatnonzero(free),
+            origin=origin[which],
+            radius_px=radius[which],
+            same_label=not self._config.class_agnostic,
+            chance=None if chance is None else (chance[0][which], chance[1]),
+        )
+        free[column] = False
+        if gathers:
+            rows["evidence"][row] += self._proof(rows[row], origin[row], seen.centre[column]) - EVIDENCE_SPENT
+        if turned:
+            self._forget_course(row)
+        self._hit(row, seen, column)
+
+    def _proof(self, rows: NDArray[Any], expected: F64, found: F64) -> F64:
+        """(P,) -log of the chance that something unexplained lies this near to where the track was expected."""
+        near = ((found - expected) ** 2).sum(axis=1) + kalman.measurement_noise_px(size_of(rows["wh"])) ** 2
+        coincidences = self._clutter.density(found) * np.pi * near
+        return np.asarray(np.clip(-np.log(-np.expm1(-coincidences)), 0.0, EVIDENCE_OF_ONE))
+
+    def _forget_course(self, row: Rows) -> None:
+        """Back to the last hit with unknown velocity: what follows is a new leg of the way."""
+        rows = self._table.rows
+        size = size_of(rows["wh"][row])
+        power = kalman.acceleration_power(size, np.zeros(len(row)))
+        start = kalman.start(kalman.measurement_noise_px(size), self._top_speed(size))
+        gap = self._now_s - rows["last_s"][row]
+        rows["velocity"][row] = 0.0
+        rows["position"][row], rows["covariance"][row] = kalman.predict(
+            rows["last"][row], rows["velocity"][row], start, gap, power
+        )
+
+    # ------------------------------------------------------------------------------------------------------- learning
+
+    def _hit(self, row: Rows, seen: Seen, column: Rows) -> None:
+        """Track rows `row` are detections `column`: learn from them."""
+        rows = self._table.rows
+        centre, score = seen.centre[column], seen.score[column]
+        noise = kalman.measurement_noise_px(seen.size[column])
+        rows["position"][row], rows["velocity"][row], rows["covariance"][row] = kalman.update(
+            rows["position"][row], rows["velocity"][row], rows["covariance"][row], centre, noise
+        )
+        gap = self._now_s - rows["last_s"][row]
+        share = (1 - np.exp(-np.maximum(gap, 1e-3) / SMOOTH_S))[:, None]
+        rows["smooth"][row] += share * (centre - rows["smooth"][row])
+        rows["wh"][row] += share * (seen.wh[column] - rows["wh"][row])
+        step = np.linalg.norm(centre - rows["last"][row], axis=1)
+        rows["longest_step"][row] = np.maximum(rows["longest_step"][row], step)
+        rows["last"][row], rows["last_s"][row] = centre, self._now_s
+        rows["misses"][row], rows["ignored_s"][row] = 0, 0.0
+        rows["hits"][row] += 1
+        rows["score_sum"][row] += score
+        self._show(row, seen, column)
+        self._vote(row, seen.label[column], score)
+
+    def _show(self, row: Rows, seen: Seen, column: Rows) -> None:
+        rows = self._table.rows
+        rows["box"][row], rows["score"][row] = seen.box[column], seen.score[column]
+        rows["detection_row"][row] = seen.row[column]
+
+    def _vote(self, row: Rows, label: NDArray[np.int32], score: F64) -> None:
+        """The label with the most score behind it stays (Boyer and Moore's majority vote: one number to remember)."""
+        rows = self._table.rows
+        agrees = rows["label"][row] == label
+        lead = np.minimum(rows["label_lead"][row], 30.0) + np.where(agrees, score, -score)
+        rows["label"][row] = np.where(lead < 0, label, rows["label"][row])
+        rows["label_lead"][row] = np.abs(lead)
+
+    def _begin(self, seen: Seen, column: Rows, pts_s: float) -> None:
+        """Each of the detections `column` is the first hit of a new candidate."""
+        fresh = self._table.append(len(column))
+        fresh["key"] = np.arange(self._next_key, self._next_key + len(column))
+        self._next_key += len(column)
+        for place in ("position", "last", "birth", "smooth"):
+            fresh[place] = seen.centre[column]
+        fresh["wh"] = seen.wh[column]
+        fresh["covariance"] = kalman.start(
+            kalman.measurement_noise_px(seen.size[column]), self._top_speed(seen.size[column])
+        )
+        fresh["last_s"] = fresh["birth_s"] = self._now_s
+        fresh["birth_pts_s"] = pts_s
+        fresh["hits"] = 1
+        fresh["score_sum"] = fresh["label_lead"] = seen.score[column]
+        fresh["label"] = seen.label[column]
+        self._show(np.arange(len(self._table) - len(column), len(self._table)), seen, column)
+
+    def _admit_all(self, seen: Seen) -> None:
+        """A still picture: what is seen is so."""
+        self._begin(seen, np.arange(len(seen)), self._pts_s)
+        self._name(np.arange(len(seen)))
+
+    # ---------------------------------------------------------------------------------------------- beginning and end
+
+    def _confirm(self) -> NDArray[np.int64]:
+        """Candidates that earned it get an id, or are recognised as one that was lost. Returns the keys given up."""
+        rows = self._table.rows
+        worthy = np.flatnonzero(self._is_worthy(rows))
+        lost = np.flatnonzero((rows["state"] >= COASTING) | ((rows["state"] == CONFIRMED) & (rows["detection_row"] < 0)))
+        old, new = relink(
+            rows,
+            lost,
+            worthy,
+            longest_s=self._config.coast_s + self._config.relink_s,
+            max_speed_px_s=self._fastest,
+            same_label=not self._config.class_agnostic,
+        )
+        absorbed: NDArray[np.int64] = rows["key"][new]
+        for column in NOW:
+            rows[column][old] = rows[column][new]
+        rows["state"][old] = CONFIRMED
+        self._name(np.setdiff1d(worthy, new))
+        self._table.keep(~np.isin(np.arange(len(rows)), new))
+        return absorbed
+
+    def _is_worthy(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
+        config = self._config
+        way = np.linalg.norm(rows["smooth"] - rows["birth"], axis=1)
+        # One outlier among hits on the spot is a step, not a way: the way must be longer than its longest step.
+        straight = np.linalg.norm(rows["last"] - rows["birth"], axis=1)
+        moved = (way >= np.maximum(config.confirm_move_px, 0.25 * size_of(rows["wh"]))) & (
+            straight >= 1.25 * rows["longest_step"]
+        )
+        sure = rows["score_sum"] >= config.confirm_score * rows["hits"]
+        enough = (rows["hits"] >= config.confirm_hits) & (rows["detection_row"] >= 0)
+        proven = rows["evidence"] >= (EVIDENCE if config.confirm_hits > 1 else -np.inf)
+        return np.asarray((rows["state"] == TENTATIVE) & enough & proven & (moved | sure))
+
+    def _name(self, row: Rows) -> None:
+        rows = self._table.rows
+        rows["id"][row] = np.arange(self._next_id, self._next_id + len(row))
+        rows["state"][row] = CONFIRMED
+        self._next_id += len(row)
+
+    def _retire(self, frame_wh: tuple[int, int]) -> NDArray[np.int64]:
+        """Coasting, lost, gone. Returns the keys of those gone."""
+        config, rows = self._config, self._table.rows
+        gap = self._now_s - rows["last_s"]
+        missed = rows["detection_row"] < 0
+        tentative = rows["state"] == TENTATIVE
+        rows["evidence"] -= EVIDENCE_SPENT * (tentative & (rows["misses"] > 0))
+        rows["state"][~tentative & ~missed] = CONFIRMED
+        rows["state"][(rows["state"] == CONFIRMED) & missed] = COASTING
+        lived = rows["last_s"] - rows["birth_s"]
+        patience = np.minimum(config.coast_s, np.maximum(lived, 0.1))
+        outside = ((rows["position"] < 0) | (rows["position"] > np.asarray(frame_wh))).any(axis=1)
+        unseen = (gap > patience) & (rows["misses"] > 1)
+        rows["state"][(rows["state"] == COASTING) & (unseen | outside)] = LOST
+        impatient = TENTATIVE_GAP_S + np.minimum(0.01 * rows["hits"], 0.2)
+        gone = tentative & (((rows["misses"] > 1) & (gap > impatient)) | (rows["evidence"] < HOPELESS))
+        gone |= (rows["state"] == LOST) & (gap > config.coast_s + config.relink_s)
+        ended: NDArray[np.int64] = rows["key"][gone]
+        self._table.keep(~gone)
+        return ended
+
+    # --------------------------------------------------------------------------------------------------------- result
+
+    def _rows(self, pts_s: float) -> Tracks:
+        rows = self._table.rows
+        rows = rows[rows["state"] != LOST]
+        unseen = (rows["detection_row"] < 0)[:, None]
+        half = rows["wh"] / 2
+        predicted = np.concatenate([rows["position"] - half, rows["position"] + half], axis=1)
+        return Tracks(
+            id=rows["id"].copy(),
+            key=rows["key"].copy(),
+            xyxy=np.where(unseen, predicted, rows["box"]).astype(np.float32),
+            velocity_xy=rows["velocity"].astype(np.float32),
+            score=rows["score"].astype(np.float32),
+            label=rows["label"].copy(),
+            state=rows["state"].copy(),
+            age_s=(pts_s - rows["birth_pts_s"]).astype(np.float32),
+            detection_row=rows["detection_row"].copy(),
+        )
+
+
+def _covered(xy: F64, looked: TilePlan) -> NDArray[np.bool_]:
+    """(N,) whether (N,2) places lie in any of the tiles, told in steps of 8 px."""
+    width, height = looked.frame_wh
+    cells = np.zeros((-(-height // 8), -(-width // 8)), np.bool_)
+    for x1, y1, x2, y2 in looked.xyxy.tolist():
+        cells[-(-y1 // 8) : (y2 if y2 < height else y2 + 7) // 8, -(-x1 // 8) : (x2 if x2 < width else x2 + 7) // 8] = True
+    at = np.clip(xy / 8, 0, np.asarray(cells.shape[::-1]) - 1).astype(np.intp)
+    return np.asarray(cells[at[:, 1], at[:, 0]])
