@@ -34,7 +34,7 @@ _ISO = (".mp4", ".mov", ".m4v")
 _SUFFIXES = (*_ISO, ".mkv")
 _COPIED_AUDIO = {"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"}  # others become AAC
 _KEY_FRAME_EVERY_S = 2.0
-_FRAGMENT_US = 1_000_000
+_SAVED_EVERY_S = 1.0  # what a killed process may lose, beside what the encoder still holds
 _PRESET = "veryfast"
 # without ACCURATE_RND greys turn a shade green (chroma 127); FULL_CHR_H_INP makes up for most of its cost
 _CONVERSION = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INP
@@ -114,14 +114,15 @@ class VideoSink:
         height, width = picture.shape[:2]
         self._wh = (width, height)
         rate = Fraction(self._info.fps or 30.0).limit_denominator(1001)
-        options = {}
         if self._path.suffix.lower() in _ISO:
             options = {
-                "movflags": "+hybrid_fragmented+delay_moov",
-                "frag_duration": str(_FRAGMENT_US),
+                "movflags": "+hybrid_fragmented+delay_moov",  # delay: else B-frames make the film start late
+                "frag_duration": str(round(_SAVED_EVERY_S * 1e6)),
                 "video_track_timescale": str(TIME_BASE.denominator),
-                "flush_packets": "1",
             }
+        else:
+            options = {"cluster_time_limit": str(round(_SAVED_EVERY_S * 1e3))}
+        options["flush_packets"] = "1"
         self._container = av.open(os.fspath(self._path), "w", options=options)
         stream = self._container.add_stream("libx264", rate=rate)
         stream.width, stream.height = width + width % 2, height + height % 2
