@@ -1,0 +1,284 @@
+"""Packing: from planes of a picture to the network's input, tile by tile. This file *defines* the result.
+
+For one output pixel of one tile, in real numbers (`streamdet.tiles.sample` says where it looks):
+
+- Y is sampled from the tile's crop of the luma plane; U and V from chroma rows and columns ``floor(x1 / 2)`` up to
+  ``ceil(x2 / 2)``, a chroma sample sitting in the middle of its 2x2 luma px, so at twice the luma's scale.
+- ``y = a (Y - y0)``; ``r = y + kr (V-128)``, ``b = y + kb (U-128)``, ``g = y - kg (U-128) - kh (V-128)`` with the
+  constants of the picture's matrix and range; each clipped to 0..255. A BGR picture's channels are sampled as they are.
+- the network gets ``(value - mean) / std``; padding is `pad_value` treated likewise.
+- a difference is taken between raw luma levels at native resolution, sampled like Y, divided by `signed_scale` and
+  clipped to ``+-signed_clip``; its padding is 0.
+
+The code computes this in float32, except that crops of more than `FLOAT_PX` px that are scaled (a coarse tile over a
+whole large frame) are sampled in 8 bits, within 2 grey levels. Work and memory are those of the tiles given: nothing here
+touches the rest of the frame, nor makes its BGR.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.inputspec import InputSpec
+from streamdet.tiles.sample import FLOAT_PX, float_crop, sample
+from streamdet.types import F32, U8, Frame, Matrix, Motion, Picture, TileBatch, TilePlan
+
+__all__ = ["CpuPacker", "colour_rows", "luma_row"]
+
+_LUMA_SHARES: dict[
+    Matrix, tuple[float, float]
+] = {  # (red, blue): ITU-R BT.601, BT.709, BT.2020 (non-constant luminance)
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+}
+_BGR = {"b": 0, "g": 1, "r": 2}
+_PATIENCE = 64  # calls that need a quarter of the buffer at most, before it is given back
+_DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
+_CV_HALF = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 5 turns f32 into f16 ten times faster than numpy
+
+Box = tuple[int, int, int, int]
+
+
+def luma_row(full_range: bool) -> tuple[float, float]:
+    """(a, y0) of ``y = a (Y - y0)``."""
+    return (1.0, 0.0) if full_range else (255 / 219, 16.0)
+
+
+def colour_rows(matrix: Matrix, full_range: bool) -> dict[str, tuple[float, float]]:
+    """For r, g, b: what U-128 and V-128 are multiplied by before they are added to y. Source: ITU-R BT.601/709/2020."""
+    red, blue = _LUMA_SHARES[matrix]
+    green = 1 - red - blue
+    gain = 1.0 if full_range else 255 / 224
+    for_v, for_u = 2 * (1 - red) * gain, 2 * (1 - blue) * gain
+    return {"r": (0.0, for_v), "g": (-for_u * blue / green, -for_v * red / green), "b": (for_u, 0.0)}
+
+
+class CpuPacker:
+    """A Packer. ``data`` of the batch it returns is overwritten by its next call.
+
+    Call it for every frame that is not a repeat, also with no tiles: networks that look at several frames count these
+    calls as the past. It may be called several times for one frame (some tiles each). A new epoch or frame size forgets
+    the past; where the past is too short, its oldest picture stands in.
+    """
+
+    def __init__(self, spec: InputSpec) -> None:
+        self.spec = spec
+        self._channels = spec.parsed
+        self._pictures: deque[Picture] = deque(maxlen=spec.history + 1)  # newest last
+        self._seen: tuple[str, int, int, tuple[int, int]] | None = None
+        self._buffer: NDArray[Any] = np.empty((0, 0, 0, 0), _DTYPES[spec.dtype])
+        self._planes: F32 = np.empty((0, 0, 0), np.float32)
+        self._luma: F32 = np.empty((0, 0), np.float32)
+        self._sampled: dict[int, F32] = {}  # by id of the plane, within one tile
+        self._idle, self._idle_most = 0, 0
+        self._direct = spec.layout == "nchw" and spec.dtype == "float32"
+        self._pad = [
+            0.0 if channel.signed else gain * spec.pad_value + offset
+            for channel, (gain, offset) in zip(self._channels, map(spec.affine, range(len(self._channels))))
+        ]
+
+    def __call__(self, frame: Frame, motion: Motion, tiles: TilePlan) -> TileBatch:
+        self._remember(frame, motion)
+        data = self._room(len(tiles), tiles.input_wh)
+        boxes, scales = tiles.xyxy.tolist(), tiles.scale.astype(np.float64).tolist()
+        for row, (box, scale) in enumerate(zip(boxes, scales)):
+            width, height = (max(1, round((box[2 + i] - box[i]) * scale[i])) for i in (0, 1))
+            planes = data[row] if self._direct else self._planes
+            self._fill(planes[:, :height, :width], motion, tuple(box))
+            for plane, pad in zip(planes, self._pad):
+                plane[:height, width:] = pad
+                plane[height:] = pad
+            if not self._direct:
+                self._convert(planes, data[row])
+        return TileBatch(data, tiles, frame, motion)
+
+    def _remember(self, frame: Frame, motion: Motion) -> None:
+        now = frame.stream, frame.epoch, frame.index, frame.wh
+        if frame.still or self._seen is None or (now[:2], now[3]) != (self._seen[:2], self._seen[3]):
+            self._pictures.clear()
+        elif now == self._seen or motion.state == "repeat":
+            return
+        self._pictures.append(frame.picture)
+        self._seen = now
+
+    def _room(self, count: int, input_wh: tuple[int, int]) -> NDArray[Any]:
+        """A tensor for `count` tiles: grown at once when needed, given back when long too large."""
+        shape = self.spec.shape(count, input_wh)
+        self._idle = self._idle + 1 if count * 4 <= len(self._buffer) else 0
+        self._idle_most = max(self._idle_most, count) if self._idle else 0
+        if self._buffer.shape[1:] != shape[1:] or count > len(self._buffer) or self._idle > _PATIENCE:
+            self._buffer = _aligned((max(count, self._idle_most), *shape[1:]), self._buffer.dtype)
+            self._idle, self._idle_most = 0, 0
+            if not self._direct:
+                self._planes = _aligned((len(self._channels), input_wh[1], input_wh[0]), np.dtype(np.float32))
+            self._luma = _aligned((input_wh[1], input_wh[0]), np.dtype(np.float32))
+        return self._buffer[:count]
+
+    def _fill(self, planes: F32, motion: Motion, box: Box) -> None:
+        """Write every channel of one tile into `planes` (C, oh, ow)."""
+        self._sampled.clear()
+        by_picture: dict[int, dict[int, str]] = {}
+        for index, channel in enumerate(self._channels):
+            if channel.signed:
+                self._difference(planes[index], motion, channel.what, box)
+            else:
+                by_picture.setdefault(channel.offset, {})[index] = channel.what
+        for offset, wanted in by_picture.items():
+            picture = self._pictures[max(0, len(self._pictures) - 1 + offset)]
+            if picture.chroma is None:
+                self._from_bgr(planes, picture, wanted, box)
+            else:
+                self._from_yuv(planes, picture, wanted, box)
+
+    def _difference(self, out: F32, motion: Motion, what: str, box: Box) -> None:
+        pairs = {
+            "difference": (motion.luma, motion.previous),
+            "previous_difference": (motion.previous, motion.before_previous),
+            "background_difference": (motion.luma, motion.background),
+        }
+        planes = pairs[what]
+        if planes[0] is None or planes[1] is None:
+            out[:] = 0
+            return
+        now, then = _crop(planes[0], box), _crop(planes[1], box)
+        scale = out.shape[1] / now.shape[1], out.shape[0] / now.shape[0]
+        if scale == (1.0, 1.0) or now.size <= FLOAT_PX:
+            levels = np.subtract(now, then, dtype=np.int16)
+            if scale == (1.0, 1.0):
+                np.multiply(levels, np.float32(1 / self.spec.signed_scale), out=out)
+            else:
+                sample(levels.astype(np.float32), out, scale_xy=scale)
+                out *= np.float32(1 / self.spec.signed_scale)
+        else:
+            np.subtract(self._at_size(planes[0], box, out), self._at_size(planes[1], box, out), out=out)
+            out *= np.float32(1 / self.spec.signed_scale)
+        np.clip(out, -self.spec.signed_clip, self.spec.signed_clip, out=out)
+
+    def _at_size(self, plane: U8, box: Box, like: F32) -> F32:
+        """The crop of `plane` resampled to the size of `like`; shared by the channels of one tile."""
+        if id(plane) not in self._sampled:
+            small = np.empty(like.shape, np.float32)
+            crop = _crop(plane, box)
+            scale = like.shape[1] / crop.shape[1], like.shape[0] / crop.shape[0]
+            sample(float_crop(crop, scale), small, scale_xy=scale)
+            self._sampled[id(plane)] = small
+        return self._sampled[id(plane)]
+
+    def _from_yuv(self, planes: F32, picture: Picture, wanted: dict[int, str], box: Box) -> None:
+        out_h, out_w = planes.shape[1:]
+        scale = out_w / (box[2] - box[0]), out_h / (box[3] - box[1])
+        luma = _crop(picture.luma, box) if scale == (1.0, 1.0) else self._at_size(picture.luma, box, planes[0])
+        chroma = None if all(what == "y" for what in wanted.values()) else _Chroma(picture, box, scale, (out_h, out_w))
+        slope, black = luma_row(picture.full_range)
+        scaled, scaled_gain = self._luma[:out_h, :out_w], 0.0
+        for index, what in wanted.items():
+            gain, offset = self.spec.affine(index)
+            shift = offset - slope * black * gain
+            ends = sorted((offset, gain * 255 + offset))
+            if what == "y" and luma.dtype == np.uint8:
+                levels = np.clip(np.arange(256) * (slope * gain) + shift, *ends).astype(np.float32)
+                cv2.LUT(np.ascontiguousarray(luma), levels.reshape(1, 256), dst=planes[index])
+                continue
+            if chroma is None or what == "y":
+                np.multiply(luma, np.float32(slope * gain), out=planes[index])
+                planes[index] += np.float32(shift)
+            else:
+                chroma.write(planes[index], what, gain, shift)
+                if gain != scaled_gain:
+                    np.multiply(luma, np.float32(slope * gain), out=scaled)
+                    scaled_gain = gain
+                planes[index] += scaled
+            np.clip(planes[index], np.float32(ends[0]), np.float32(ends[1]), out=planes[index])
+
+    def _from_bgr(self, planes: F32, picture: Picture, wanted: dict[int, str], box: Box) -> None:
+        out_h, out_w = planes.shape[1:]
+        x1, y1, x2, y2 = box
+        scale = out_w / (x2 - x1), out_h / (y2 - y1)
+        sources: dict[str, NDArray[Any]] = {}
+        if any(what != "y" for what in wanted.values()):
+            crop: NDArray[Any] = np.ascontiguousarray(picture.bgr[y1:y2, x1:x2])
+            if scale != (1.0, 1.0):
+                sampled = np.empty((out_h, out_w, 3), np.float32)
+                sample(float_crop(crop, scale), sampled, scale_xy=scale)
+                crop = sampled
+            sources = dict(zip("bgr", cv2.split(crop)))
+        for index, what in wanted.items():
+            gain, offset = self.spec.affine(index)
+            if what == "y":
+                sample(float_crop(_crop(picture.luma, box), scale), planes[index], scale_xy=scale)
+                planes[index] *= np.float32(gain)
+            else:
+                np.multiply(sources[what], np.float32(gain), out=planes[index])
+            if offset:
+                planes[index] += np.float32(offset)
+
+    def _convert(self, planes: F32, out: NDArray[Any]) -> None:
+        """From f32 planes to the tensor's type and layout."""
+        if self.spec.dtype == "uint8":
+            np.clip(np.rint(planes, out=planes), 0, 255, out=planes)
+        if self.spec.layout == "nhwc":
+            pixels = cv2.merge(list(planes)).reshape(out.shape)
+            _cast(pixels.reshape(len(pixels), -1), out.reshape(len(out), -1))
+        else:
+            for plane, target in zip(planes, out):
+                _cast(plane, target)
+
+
+class _Chroma:
+    """U-128 and V-128 of one tile, ready to be mixed and brought to the output's grid."""
+
+    def __init__(self, picture: Picture, box: Box, scale: tuple[float, float], shape: tuple[int, int]) -> None:
+        assert picture.chroma is not None
+        x1, y1, x2, y2 = box
+        self._rows = colour_rows(picture.matrix, picture.full_range)
+        self._scale = scale[0] * 2, scale[1] * 2
+        self._shift = x1 % 2 / 2, y1 % 2 / 2
+        self._planes: list[F32] = []
+        self._ready = False  # already on the output's grid
+        for plane in picture.chroma:
+            crop = float_crop(plane[y1 // 2 : (y2 + 1) // 2, x1 // 2 : (x2 + 1) // 2], self._scale)
+            if crop.dtype == np.uint8:
+                small = np.empty(shape, np.float32)
+                sample(crop, small, scale_xy=self._scale, shift_xy=self._shift)
+                crop, self._ready = small, True
+            self._planes.append(crop - np.float32(128))
+
+    def write(self, out: F32, what: str, gain: float, shift: float) -> None:
+        """``out = gain * (ku (U-128) + kv (V-128)) + shift``: mixed where it is small, sampled after (both are linear)."""
+        parts = [plane * np.float32(k * gain) for plane, k in zip(self._planes, self._rows[what]) if k]
+        mixed = parts[0]
+        for part in parts[1:]:
+            mixed += part
+        mixed += np.float32(shift)
+        if self._ready:
+            out[:] = mixed
+        else:
+            sample(mixed, out, scale_xy=self._scale, shift_xy=self._shift)
+
+
+def _crop(plane: U8, box: Box) -> U8:
+    x1, y1, x2, y2 = box
+    return plane[y1:y2, x1:x2]
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An empty array that begins on a cache line: unaligned ones made packing up to twice as slow."""
+    size = math.prod(shape) * dtype.itemsize
+    raw = np.empty(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def _cast(values: F32, out: NDArray[Any]) -> None:
+    """Copy `values` into `out` of another type, both (rows, columns); values for u8 are whole already."""
+    if out.dtype == np.float16 and _CV_HALF:
+        cv2.add(values, np.zeros(1), dst=out, dtype=cv2.CV_16F)
+    else:
+        np.copyto(out, values, casting="unsafe")
