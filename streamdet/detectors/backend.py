@@ -1,0 +1,51 @@
+"""The seam between a network and whatever runs it: tiles in, raw outputs out, in chunks and in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.detectors.decode.layout import Raw
+from streamdet.errors import ModelError
+
+__all__ = ["Backend", "Chunk", "chunks", "refused"]
+
+Chunk = tuple[int, int, Raw]
+"""First tile row, number of tiles, outputs by name. With a fixed batch the outputs may hold rows beyond that number."""
+
+
+class Backend(Protocol):
+    """Runs one model file. Nothing is loaded before ``__enter__`` (ModelError, DependencyError).
+
+    Outputs are valid until the next chunk is asked for. ``about``: one short phrase for people.
+    """
+
+    @property
+    def about(self) -> str: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
+    def infer(self, data: NDArray[Any]) -> Iterator[Chunk]:
+        """Run (T, ...) tiles; chunks come in order and cover every row once."""
+        ...
+
+
+def chunks(data: NDArray[Any], step: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
+    """(first row, rows, (step, ...) array) pieces; the last one is filled up by repeating its last tile."""
+    for first in range(0, len(data), step):
+        piece = data[first : first + step]
+        rows = len(piece)
+        if rows < step:
+            piece = np.concatenate([piece, np.repeat(piece[-1:], step - rows, axis=0)])
+        yield first, rows, np.ascontiguousarray(piece)
+
+
+def refused(path: object, runtime: str, error: Exception) -> ModelError:
+    """A runtime's own words, first line only: they run on."""
+    text = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return ModelError(f"{runtime} cannot run the model {path}: {text[:300]}; export it again, or try another backend")

@@ -1,0 +1,187 @@
+"""A detector with a network: a backend runs it, a decoder reads it, and what comes out is boxes in frame px."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.boxes import nms
+from streamdet.config import ModelConfig
+from streamdet.detectors.backend import Backend
+from streamdet.detectors.choose import choose, make_backend, thread_count
+from streamdet.detectors.classes import ClassMap, map_classes
+from streamdet.detectors.decode.layout import Candidates
+from streamdet.detectors.sniff import ModelSpec, noise, sniff
+from streamdet.detectors.spec import ModelFile, read_model
+from streamdet.inputspec import InputSpec
+from streamdet.types import F32, Detections, TileBatch, TilePlan
+
+__all__ = ["NetworkDetector", "open_detector"]
+
+_LOG = logging.getLogger(__name__)
+
+
+def open_detector(config: ModelConfig, path: str | Path) -> NetworkDetector:
+    """The detector for the ONNX file at `path`; its header is read now, the network is loaded on ``__enter__``.
+
+    Raises ModelError if the file is missing, damaged or no ONNX model, or its manifest is wrong.
+    """
+    return NetworkDetector(config, read_model(path))
+
+
+class NetworkDetector:
+    """`streamdet.protocols.Detector`. Everything but the constructor needs ``with detector:`` first.
+
+    ``counts``: tiles and inferences run; rows dropped because they were no numbers ("not_finite") or of a class without a
+    name ("unknown_label"). ``warnings``: the same as sentences for the summary.
+    """
+
+    def __init__(self, config: ModelConfig, file: ModelFile) -> None:
+        self._config = config
+        self._file = file
+        self._stack = contextlib.ExitStack()
+        self._backend: Backend | None = None
+        self._spec: ModelSpec | None = None
+        self._classes: ClassMap | None = None
+        self.counts = {"tiles": 0, "not_finite": 0, "unknown_label": 0}
+
+    def __enter__(self) -> Self:
+        """Raises ModelError, ConfigError (a class nobody knows), StartupError (device), DependencyError (backend)."""
+        with contextlib.ExitStack() as stack:
+            name = choose(self._config, self._file)
+            backend = stack.enter_context(make_backend(name, self._file, thread_count(self._config)))
+            sample = next((dict(raw) for _, _, raw in backend.infer(noise(self._file))), {})
+            spec = sniff(self._file, sample)
+            self._classes = map_classes(spec.labels, self._config, spec.threshold, usual=spec.family.threshold)
+            self._backend, self._spec = backend, spec
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._backend = None
+        self._stack.close()
+
+    @property
+    def spec(self) -> ModelSpec:
+        if self._spec is None:
+            raise RuntimeError("the detector is not entered yet")
+        return self._spec
+
+    @property
+    def _map(self) -> ClassMap:
+        if self._classes is None:
+            raise RuntimeError("the detector is not entered yet")
+        return self._classes
+
+    @property
+    def input(self) -> InputSpec:
+        """What the packer must make."""
+        return self.spec.input
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names after renaming, indexed by the ids in Detections."""
+        return self._map.labels
+
+    @property
+    def threshold(self) -> float:
+        """The lowest score that is kept."""
+        return self._map.floor
+
+    def describe(self) -> str:
+        """One line: file, family, input, what was assumed, backend."""
+        spec, size = self.spec, self.input.wh
+        shape = "any size" if size is None else f"{size[0]}x{size[1]}"
+        assumed = "".join(f", {text} (assumed)" for text in spec.assumed)
+        about = self._backend.about if self._backend is not None else "closed"
+        channels = " ".join(self.input.channels)
+        return f"{self._file.path.name}: {spec.family.name}, input {shape} {channels}{assumed}, {about}"
+
+    @property
+    def warnings(self) -> list[str]:
+        said = []
+        name = self._file.path.name
+        if self.counts["not_finite"]:
+            said.append(
+                f"the model {name} gave {self.counts['not_finite']} rows that are not numbers (NaN or infinite); "
+                "they were dropped: the file or its half-precision export is probably broken"
+            )
+        if self.counts["unknown_label"]:
+            said.append(
+                f"the model {name} gave {self.counts['unknown_label']} rows of a class beyond its {len(self.spec.labels)} "
+                "labels; they were dropped: give the right labels in its manifest"
+            )
+        return said
+
+    def __call__(self, batch: TileBatch) -> Detections:
+        """Detections of all tiles, in frame px, clipped to the frame; duplicates inside one tile are gone."""
+        if self._backend is None:
+            raise RuntimeError("the detector is not entered yet")
+        if len(batch.tiles) == 0:
+            return Detections.empty()
+        self.counts["tiles"] += len(batch.tiles)
+        return self._finish(self._wanted(self._candidates(self._backend, batch)), batch.tiles)
+
+    def _candidates(self, backend: Backend, batch: TileBatch) -> Candidates:
+        spec = self.spec
+        parts: list[Candidates] = []
+        with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinities are counted below, not reported here
+            for first, rows, raw in backend.infer(batch.data):
+                found = spec.family.decode(raw, spec.layout, batch.tiles.input_wh, self._map.floor)
+                real = (found.tile >= 0) & (found.tile < rows)  # not what fills up a fixed batch
+                parts.append(
+                    Candidates(found.xyxy[real], found.score[real], found.label[real], found.tile[real] + first)
+                )
+        return Candidates.concat(parts)
+
+    def _wanted(self, found: Candidates) -> Candidates:
+        """Finite rows of wanted classes above their thresholds, with the user's class ids."""
+        finite = np.isfinite(found.score) & np.isfinite(found.xyxy).all(axis=1)
+        found = self._drop(found, finite, "not_finite")
+        known = (found.label >= 0) & (found.label < len(self._map.ids))
+        found = self._drop(found, known, "unknown_label")
+        label = self._map.ids[found.label]
+        keep = (label >= 0) & (found.score >= self._map.threshold[found.label])
+        return Candidates(found.xyxy[keep], found.score[keep].clip(max=1.0), label[keep], found.tile[keep])
+
+    def _drop(self, found: Candidates, keep: NDArray[np.bool_], why: str) -> Candidates:
+        dropped = len(found) - int(np.count_nonzero(keep))
+        if not dropped:
+            return found
+        first = self.counts[why] == 0
+        self.counts[why] += dropped
+        if first:
+            _LOG.warning("%s", self.warnings[-1])
+        return found[keep]
+
+    def _finish(self, found: Candidates, tiles: TilePlan) -> Detections:
+        xyxy = tiles.to_frame(found.xyxy, found.tile)
+        inside = _centre_inside(xyxy, tiles, found) & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
+        xyxy, found = xyxy[inside], found[inside]
+        if self.spec.family.nms and len(found):
+            group = found.tile * len(self.labels) + found.label
+            kept = nms(xyxy, found.score, group, self._config.iou)
+            xyxy, found = xyxy[kept], found[kept]
+        xyxy = xyxy.clip(0, np.tile(np.asarray(tiles.frame_wh, np.float32), 2))
+        visible = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
+        xyxy, found = xyxy[visible], found[visible]
+        if len(found) > self._config.max_detections:
+            best = np.sort(np.argsort(-found.score, kind="stable")[: self._config.max_detections])
+            xyxy, found = xyxy[best], found[best]
+        truncated = tiles.truncated(xyxy, found.tile)
+        return Detections.of(xyxy, found.score, found.label, found.tile, truncated)
+
+
+def _centre_inside(xyxy: F32, tiles: TilePlan, found: Candidates) -> NDArray[np.bool_]:
+    """A box whose middle lies in the padding beside its tile shows nothing."""
+    centre = (xyxy[:, :2] + xyxy[:, 2:]) / 2
+    tile = tiles.xyxy[found.tile]
+    return np.asarray(((centre >= tile[:, :2]) & (centre <= tile[:, 2:])).all(axis=1))
