@@ -20,6 +20,7 @@ __all__ = ["closest_approach", "relink"]
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
+STRAYED_S = 0.15
 NEAREST = 16  # lost tracks tried for each new one
 
 
@@ -45,11 +46,13 @@ def relink(
     gap = b["birth_s"] - a["last_s"]
     size, other = size_of(a["wh"]), size_of(b["wh"])
     speed = np.maximum(np.linalg.norm(a["velocity"], axis=1), np.linalg.norm(b["velocity"], axis=1))
-    distance = closest_approach(a["last"], a["velocity"], b["birth"], b["velocity"], np.maximum(gap, 0))
-    radius = np.maximum(size, other) + 4 + gap * (40 + 0.3 * speed)
+    # A track about to be lost may take a stray detection or two for its own while the object already founds a new one.
+    there = b["birth"] + b["velocity"] * np.maximum(-gap, 0)[:, None]
+    distance = closest_approach(a["last"], a["velocity"], there, b["velocity"], np.maximum(gap, 0))
+    radius = np.maximum(size, other) + 4 + np.abs(gap) * (40 + 0.3 * speed)
     needed = np.linalg.norm(b["birth"] - a["last"], axis=1)
     apart = size_ratio(size, other)
-    possible = (gap > 0) & (distance <= radius) & (apart < 1) & (needed <= max_speed_px_s * gap + size)
+    possible = (gap > -STRAYED_S) & (distance <= radius) & (apart < 1) & (needed <= max_speed_px_s * np.abs(gap) + size)
     if same_label:
         possible &= a["label"] == b["label"]
     cost = 0.6 * distance / np.maximum(radius, 1e-9) + 0.2 * apart + 0.15 * np.clip(gap / longest_s, 0, 1)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamdet.types import COASTING
 
-__all__ = ["LOST", "NOW", "TRACK", "TrackTable"]
+__all__ = ["COURSE", "LOST", "NOW", "TRACK", "TrackTable"]
 
 LOST = COASTING + 1  # coasted too long to be shown, kept to be found again; never leaves this folder
 
@@ -31,6 +31,13 @@ TRACK = np.dtype(
         ("detection_row", "i4"),
         ("misses", "i4"),  # frames since in which it was looked for
         ("ignored_s", "f8"),  # time since in which nobody looked where it is
+        # the course before an abrupt turn, until the new one has proved itself
+        ("trial", "i4"),  # hits still needed for that
+        ("old_position", "f8", 2),
+        ("old_velocity", "f8", 2),
+        ("old_covariance", "f8", 3),
+        ("old_last", "f8", 2),
+        ("old_last_s", "f8"),
         # the whole life
         ("birth", "f8", 2),  # centre of the first hit
         ("birth_s", "f8"),
@@ -44,8 +51,22 @@ TRACK = np.dtype(
         ("label_lead", "f8"),  # by how much score its label leads over all others
     ]
 )
-NOW = ("position", "velocity", "covariance", "wh", "box", "last", "last_s", "score", "detection_row", "misses", "smooth")
-PLACES = ("position", "last", "birth", "smooth")
+NOW = (
+    "position",
+    "velocity",
+    "covariance",
+    "wh",
+    "box",
+    "last",
+    "last_s",
+    "score",
+    "detection_row",
+    "misses",
+    "smooth",
+    "trial",
+)
+COURSE = ("position", "velocity", "covariance", "last", "last_s")
+PLACES = ("position", "last", "birth", "smooth", "old_position", "old_last")
 
 
 class TrackTable:
@@ -80,6 +101,8 @@ class TrackTable:
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop the rows where `mask` is False; the others keep their order."""
+        if mask.all():
+            return
         kept = self.rows[mask]
         self._all[: len(kept)] = kept
         self._count = len(kept)

@@ -30,7 +30,7 @@ from streamdet.tracking import kalman
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.pairing import Seen, match, see, size_of
 from streamdet.tracking.relink import relink
-from streamdet.tracking.table import LOST, NOW, TrackTable
+from streamdet.tracking.table import COURSE, LOST, NOW, TrackTable
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, Detections, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Tracker"]
@@ -44,6 +44,7 @@ LARGEST_GATE_S = 0.12  # a prediction is never trusted further off than its obje
 SMALL_PX = 12.0  # what is no larger can turn up anywhere within the top speed
 SIZES_PER_S = 20.0  # what is larger moves at most this many times its own size in a second
 TURN_S = 0.15  # an abrupt turn is only believed this soon after the last hit
+TRIAL_HITS = 2  # hits after which an abrupt turn is a fact
 TURN_CHANCE = 0.05  # ... and if no more coincidences than this are to be expected so near
 MISSED_CHANCE = 0.5  # the same for a track not seen in the preceding frame
 EVIDENCE = (
@@ -148,12 +149,14 @@ class Tracker:
         self._now_s += step
         self._table.shift(motion.shift_xy)
         rows = self._table.rows
-        speed = np.linalg.norm(rows["velocity"], axis=1)
-        power = kalman.acceleration_power(size_of(rows["wh"]), speed)
-        rows["position"], rows["covariance"] = kalman.predict(
-            rows["position"], rows["velocity"], rows["covariance"], step, power
-        )
-        rows["covariance"][:, 0] += (speed * doubt_s) ** 2 + (1.0 if motion.state == "moving" else 0.0)
+        doubt_px2 = 1.0 if motion.state == "moving" else 0.0
+        for kind, which in (("", slice(None)), ("old_", np.flatnonzero(rows["trial"] > 0))):
+            velocity, covariance = rows[kind + "velocity"][which], rows[kind + "covariance"][which]
+            speed = np.linalg.norm(velocity, axis=1)
+            power = kalman.acceleration_power(size_of(rows["wh"][which]), speed)
+            position, covariance = kalman.predict(rows[kind + "position"][which], velocity, covariance, step, power)
+            covariance[:, 0] += (speed * doubt_s) ** 2 + doubt_px2
+            rows[kind + "position"][which], rows[kind + "covariance"][which] = position, covariance
 
     def _excuse(self, looked: TilePlan | None) -> None:
         """Count a miss for every track (a hit takes it back), but not for those where nobody looked."""
@@ -176,10 +179,12 @@ class Tracker:
         gap = self._now_s - rows["last_s"]
         known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
         candidate = (rows["state"] == TENTATIVE) & (rows["hits"] > 1)
-        predicted, gate = rows["position"], self._gate(rows)
+        predicted, gate = rows["position"], _gate(rows)
         chance = self._clutter.density(rows["last"])
         certain = np.where(rows["misses"] > 1, chance, 0.0)
 
+        straight = known & (rows["trial"] > 0)
+        self._take(seen, free, straight, origin=rows["old_position"], radius=_gate(rows, "old_"), turned_not=True)
         self._take(seen, free, known, origin=predicted, radius=gate, chance=(certain, MISSED_CHANCE))
         weak = ~strong
         recent = known & (gap <= self._config.coast_s / 2)
@@ -192,12 +197,6 @@ class Tracker:
         once = (rows["state"] == TENTATIVE) & (rows["hits"] == 1)
         self._take(seen, free, once, origin=rows["last"], radius=reach, gathers=True)
         self._begin(seen, np.flatnonzero(free), pts_s)
-
-    def _gate(self, rows: NDArray[Any]) -> F64:
-        """(N,) px round the predicted place: by uncertainty, but never absurdly wide for what has been unseen long."""
-        size, speed = size_of(rows["wh"]), np.linalg.norm(rows["velocity"], axis=1)
-        sigma = np.sqrt(rows["covariance"][:, 0] + kalman.measurement_noise_px(size) ** 2)
-        return np.asarray(np.minimum(GATE_SIGMA * sigma + 0.3 * size, SMALL_PX + 1.5 * size + LARGEST_GATE_S * speed))
 
     def _reach(self, rows: NDArray[Any], gap_s: F64) -> F64:
         """(N,) px round the last hit where each could be by now, whatever it did."""
@@ -222,6 +221,7 @@ class Tracker:
         radius: F64,
         chance: tuple[F64, float] | None = None,
         turned: bool = False,
+        turned_not: bool = False,
         gathers: bool = False,
     ) -> None:
         """Pair those of `who` not hit in this frame with `free` detections, which are then free no more."""
@@ -243,7 +243,11 @@ class Tracker:
         if gathers:
             rows["evidence"][row] += self._proof(rows[row], origin[row], seen.centre[column]) - EVIDENCE_SPENT
         if turned:
-            self._forget_course(row)
+            self._turn(row)
+        elif turned_not:
+            for name in COURSE:
+                rows[name][row] = rows["old_" + name][row]
+            rows["trial"][row] = 0
         self._hit(row, seen, column)
 
     def _proof(self, rows: NDArray[Any], expected: F64, found: F64) -> F64:
@@ -252,9 +256,17 @@ class Tracker:
         coincidences = self._clutter.density(found) * np.pi * near
         return np.asarray(np.clip(-np.log(-np.expm1(-coincidences)), 0.0, EVIDENCE_OF_ONE))
 
-    def _forget_course(self, row: Rows) -> None:
-        """Back to the last hit with unknown velocity: what follows is a new leg of the way."""
+    def _turn(self, row: Rows) -> None:
+        """Back to the last hit with unknown velocity: what follows is a new leg of the way.
+
+        The old course is kept until the new one has proved itself: the turn may be a stray detection while the object,
+        missed for a frame, flies straight on.
+        """
         rows = self._table.rows
+        fresh = row[rows["trial"][row] == 0]  # a second turn does not overwrite the course before the first
+        for name in COURSE:
+            rows["old_" + name][fresh] = rows[name][fresh]
+        rows["trial"][row] = TRIAL_HITS + 1
         size = size_of(rows["wh"][row])
         power = kalman.acceleration_power(size, np.zeros(len(row)))
         start = kalman.start(kalman.measurement_noise_px(size), self._top_speed(size))
@@ -282,6 +294,7 @@ class Tracker:
         rows["longest_step"][row] = np.maximum(rows["longest_step"][row], step)
         rows["last"][row], rows["last_s"][row] = centre, self._now_s
         rows["misses"][row], rows["ignored_s"][row] = 0, 0.0
+        rows["trial"][row] = np.maximum(rows["trial"][row] - 1, 0)
         rows["hits"][row] += 1
         rows["score_sum"][row] += score
         self._show(row, seen, column)
@@ -329,7 +342,9 @@ class Tracker:
         """Candidates that earned it get an id, or are recognised as one that was lost. Returns the keys given up."""
         rows = self._table.rows
         worthy = np.flatnonzero(self._is_worthy(rows))
-        lost = np.flatnonzero((rows["state"] >= COASTING) | ((rows["state"] == CONFIRMED) & (rows["detection_row"] < 0)))
+        lost = np.flatnonzero(
+            (rows["state"] >= COASTING) | ((rows["state"] == CONFIRMED) & (rows["detection_row"] < 0))
+        )
         old, new = relink(
             rows,
             lost,
@@ -407,11 +422,20 @@ class Tracker:
         )
 
 
+def _gate(rows: NDArray[Any], course: str = "") -> F64:
+    """(N,) px round the predicted place: by uncertainty, but never absurdly wide for what has been unseen long."""
+    size, speed = size_of(rows["wh"]), np.linalg.norm(rows[course + "velocity"], axis=1)
+    sigma = np.sqrt(rows[course + "covariance"][:, 0] + kalman.measurement_noise_px(size) ** 2)
+    return np.asarray(np.minimum(GATE_SIGMA * sigma + 0.3 * size, SMALL_PX + 1.5 * size + LARGEST_GATE_S * speed))
+
+
 def _covered(xy: F64, looked: TilePlan) -> NDArray[np.bool_]:
     """(N,) whether (N,2) places lie in any of the tiles, told in steps of 8 px."""
     width, height = looked.frame_wh
     cells = np.zeros((-(-height // 8), -(-width // 8)), np.bool_)
     for x1, y1, x2, y2 in looked.xyxy.tolist():
-        cells[-(-y1 // 8) : (y2 if y2 < height else y2 + 7) // 8, -(-x1 // 8) : (x2 if x2 < width else x2 + 7) // 8] = True
+        cells[-(-y1 // 8) : (y2 if y2 < height else y2 + 7) // 8, -(-x1 // 8) : (x2 if x2 < width else x2 + 7) // 8] = (
+            True
+        )
     at = np.clip(xy / 8, 0, np.asarray(cells.shape[::-1]) - 1).astype(np.intp)
     return np.asarray(cells[at[:, 1], at[:, 0]])
