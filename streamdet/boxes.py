@@ -161,8 +161,7 @@ def _diou(a: Floats, b: Floats) -> Floats:
 
 
 def _mean_side(box: Floats) -> Floats:
-    side = np.maximum(box[..., 2:] - box[..., :2], 0)
-    return np.asarray((side[..., 0] + side[..., 1]) / 2)
+    return np.asarray((np.maximum(box[..., 2] - box[..., 0], 0) + np.maximum(box[..., 3] - box[..., 1], 0)) / 2)
 
 
 def _nwd(a: Floats, b: Floats, constant_px: float | None = None) -> Floats:
@@ -309,14 +308,15 @@ def _overlapping(low: Floats, high: Floats) -> NDArray[np.int64]:
     start = strip * pitch + left[row]
     until = np.searchsorted(start, strip * pitch + right[row], side="right")
     entry, nth = _expand(until - np.arange(1, len(row) + 1))
-    other = row[entry + 1 + nth]
-    one = row[entry]
+    other = entry + 1 + nth
 
-    meet = (low[one, 1] <= high[other, 1]) & (low[other, 1] <= high[one, 1])
-    meet &= strip[entry] == np.maximum(first_strip[one], first_strip[other])  # a pair is told once: where it begins
-    one, other = one[meet], other[meet]
-    pairs = np.stack([np.minimum(one, other), np.maximum(one, other)], axis=1)
-    return np.asarray(pairs[np.argsort(pairs[:, 0] * len(low) + pairs[:, 1], kind="stable")], np.int64)
+    top, bottom, begins = low[row, 1], high[row, 1], first_strip[row]
+    meet = (top[entry] <= bottom[other]) & (top[other] <= bottom[entry])
+    meet &= strip[entry] == np.maximum(begins[entry], begins[other])  # a pair is told once: where it begins
+    one, other = row[entry[meet]], row[other[meet]]
+    first, second = np.minimum(one, other), np.maximum(one, other)
+    order = np.argsort(first * len(low) + second, kind="stable")
+    return np.stack([first[order], second[order]], axis=1)
 
 
 def _expand(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -110,13 +110,14 @@ def _matching(rows: Detections, pairs: I64, config: MergeConfig) -> Matches:
     """Those pairs that are copies of one object, and how alike they are."""
     xyxy = rows.xyxy.astype(np.float64)
     one, other = pairs[:, 0], pairs[:, 1]
-    matching, value = _alike(xyxy[one], xyxy[other], rows.tile[one] != rows.tile[other], config)
+    matching, value = _alike(xyxy.take(one, 0), xyxy.take(other, 0), rows.tile[one] != rows.tile[other], config)
     return pairs[matching], value[matching]
 
 
 def _alike(one: F64, other: F64, elsewhere: Bool, config: MergeConfig) -> tuple[Bool, F64]:
     value: Any = boxes.paired(one, other, config.metric)
-    size = np.maximum((one[:, 2:] - one[:, :2]).sum(axis=1), (other[:, 2:] - other[:, :2]).sum(axis=1)) / 2
+    sides = [box[:, 2] - box[:, 0] + (box[:, 3] - box[:, 1]) for box in (one, other)]
+    size = np.maximum(*sides) / 2
     tiny = np.flatnonzero((size <= TINY_PX) & elsewhere & (value < config.threshold))
     matching = (value >= config.threshold) & (value > 0)
     if len(tiny):
