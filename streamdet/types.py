@@ -453,6 +453,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     bbox: tuple[float, float, float, float]
     velocity: tuple[float, float] | None = None
     speed_px_s: float | None = None
+    speed_m_s: float | None = None
     zone: str | None = None
     line: str | None = None
     direction: str | None = None
