@@ -32,6 +32,7 @@ class DemoSource:
         self._stream = stream
         self._config = config
         self._frame_wh = _parse_size(config.demo_size)
+        self._rate = _exact_rate(config.fps or _DEFAULT_FPS)
         self._scene: Scene | None = None
         self._closed = threading.Event()
 
@@ -39,7 +40,7 @@ class DemoSource:
         config = self._config
         self._scene = Scene(
             self._frame_wh,
-            fps=config.fps or _DEFAULT_FPS,
+            fps=float(self._rate),
             seconds=config.demo_seconds,
             movers=config.demo_movers,
             seed=config.seed,
@@ -79,7 +80,7 @@ class DemoSource:
 
     def __iter__(self) -> Iterator[Frame]:
         scene = self.scene
-        time_base = 1 / Fraction(scene.fps).limit_denominator(1001)
+        time_base = 1 / self._rate
         for index in range(self._frame_count):
             if self._closed.is_set():
                 return
@@ -101,3 +102,9 @@ def _parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise ConfigError(f"source.demo_size must be WIDTHxHEIGHT, got '{text}'; for example 1920x1080")
     return int(match[1]), int(match[2])
+
+
+def _exact_rate(fps: float) -> Fraction:
+    """29.97 is meant as 30000/1001, and its like; anything else as it is."""
+    ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
+    return ntsc if abs(float(ntsc) - fps) < 5e-4 * fps else Fraction(fps).limit_denominator(100_000)
