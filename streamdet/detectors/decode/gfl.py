@@ -125,7 +125,7 @@ def _level(
 
 def _expected(sides: NDArray[Any]) -> F32:
     """(N, 4(R+1)) logits -> (N, 4) mean of each distribution, in cells."""
-    bins = softmax(sides.reshape(len(sides), _SIDES, -1))
+    bins = softmax(sides.reshape(len(sides), _SIDES, sides.shape[1] // _SIDES))
     return np.asarray(bins @ np.arange(bins.shape[2], dtype=np.float32), np.float32)
 
 
@@ -145,8 +145,7 @@ PICODET = Family(
     "PicoDet without post-processing: two outputs per level",
     _recognise_picodet,
     decode,
-    channels=("b", "g", "r"),
     stretch=True,
-    mean=_MEAN_BGR,
-    std=_STD_BGR,
+    mean=_MEAN_BGR[::-1],
+    std=_STD_BGR[::-1],
 )
