@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
 import av
 from av import Packet, VideoFrame
 from av.container import InputContainer
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
-__all__ = ["Decoder"]
+__all__ = ["Decoder", "Opened"]
+
+Opened = tuple[InputContainer, VideoStream]
 
 _READ_ERRORS_IN_A_ROW = 50  # a damaged file: how often reading is tried again without getting a packet
+_REPLAY_LEAST = 64  # packets: more than decoding threads ever hold in flight
+_REPLAY_MOST = 1500  # packets, and bytes of them, kept when keyframes are far apart
+_REPLAY_MOST_BYTES = 64 << 20
+_ONE_PACKET_ONE_FRAME = ("h264", "hevc")  # unless interlaced; others hide frames (vp8) or are not worth asking
 
 
 class Decoder:
@@ -23,23 +31,50 @@ class Decoder:
     (`tolerant`), as long as packets come; otherwise the first error ends the iterator. ``ended_by`` is that error, None
     after a clean end.
 
+    With frame threads (files) a bad packet takes good frames with it that are in flight beside it. So with `reopen` the
+    latest packets are remembered; at the first trouble they are decoded again by a careful second decoder without such
+    threads, which then does the rest.
+
     ``close()`` may come from any thread. While FFmpeg works on the container it is not touched: the iterator then frees
     it when FFmpeg comes back, at the latest after the container's read time-out.
     """
 
-    def __init__(self, container: InputContainer, video: VideoStream, *, tolerant: bool) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        video: VideoStream,
+        *,
+        tolerant: bool,
+        reopen: Callable[[], Opened] | None = None,
+    ) -> None:
         self.damaged = 0
         self.packets = 0
         self.ended_by: BaseException | None = None
         self._container: InputContainer | None = container
-        self._video = video
+        self._video: VideoStream | None = video
+        self._codec: VideoCodecContext | None = video.codec_context
+        self._codec_name = video.codec_context.name
+        self._time_base = video.time_base
         self._tolerant = tolerant
+        self._expected = 0  # packets that ought to give a frame
+        self._yielded = 0
+        self._interlaced = False
+        self._replay = _Replay() if reopen is not None else None
+        self._reopen = reopen
+        self._second: InputContainer | None = None
         self._closed = threading.Event()
         self._at_work = threading.Lock()
 
     @property
     def closed(self) -> bool:
         return self._closed.is_set()
+
+    @property
+    def swallowed(self) -> int:
+        """Packets the decoder took without complaint and without giving a frame: known at the end, for some codecs."""
+        if self._codec_name not in _ONE_PACKET_ONE_FRAME or self._interlaced:
+            return 0
+        return max(0, self._expected - self.damaged - self._yielded)
 
     def close(self) -> None:
         self._closed.set()
@@ -50,9 +85,11 @@ class Decoder:
                 self._at_work.release()
 
     def _free(self) -> None:
-        container, self._container = self._container, None
-        if container is not None:
-            container.close()
+        containers, self._container, self._second = (self._container, self._second), None, None
+        self._video = self._codec = self._replay = None  # a decoder of 4K holds 80 MB of pictures and its threads
+        for container in containers:
+            if container is not None:
+                container.close()
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         """Yields (frame, ``time.monotonic()`` when it left the decoder). Every frame has a time base."""
@@ -64,7 +101,7 @@ class Decoder:
                 if self._container is None or self.closed:
                     self._free()
                     return
-                packets = packets or self._container.demux(self._video)
+                packets = packets or self._container.demux(self._stream())
                 try:
                     packet = next(packets, None)
                     read_errors, self.ended_by = 0, None
@@ -78,25 +115,99 @@ class Decoder:
                 frames = self._decode(packet)
             now_s = time.monotonic()
             for frame in frames:
+                if frame.time_base is None:  # as PyAV leaves it when a decoder is emptied by hand
+                    frame.time_base = self._time_base
+                self._yielded += 1
+                self._interlaced = self._interlaced or frame.interlaced_frame
                 yield frame, now_s
             if self.closed:
                 self.close()
+
+    def _stream(self) -> VideoStream:
+        assert self._video is not None  # there while the container is
+        return self._video
 
     def _may_go_on(self, error: BaseException) -> bool:
         return self._tolerant and isinstance(error, av.InvalidDataError)
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
-        """Frames that became ready; None empties the decoder (a no-op if demuxing has done so at its end)."""
-        if packet is not None and packet.size:
+        """Frames that became ready; None, or an empty packet, empties the decoder at the end."""
+        at_end = packet is None or not packet.size
+        if packet is not None and not at_end:
             self.packets += 1
+            self._expected += not packet.is_discard
+        if self._replay is not None and packet is not None and not at_end:
+            self._replay.remember(packet)
+        assert self._codec is not None
         try:
-            frames = self._video.decode(packet)
-        except av.EOFError:
+            frames = self._codec.decode(packet)
+        except av.EOFError:  # emptied before
             return []
         except (av.FFmpegError, OSError):
+            if self._replay is not None and self._replay.count:
+                return self._start_again(self._replay, at_end=at_end)
             self.damaged += 1
             return []
-        for frame in frames:
-            if frame.time_base is None:  # as PyAV leaves it when the decoder was emptied by hand
-                frame.time_base = self._video.time_base
+        if self._replay is not None:
+            self._replay.shown.extend(frame.pts for frame in frames)
+            if at_end and self._replay.lacks_some():
+                return frames + self._start_again(self._replay, at_end=True)
         return frames
+
+    def _start_again(self, replay: _Replay, *, at_end: bool) -> list[VideoFrame]:
+        """Decode what is remembered with a decoder without frame threads, and stay with that one."""
+        assert self._reopen is not None
+        self._replay = None
+        try:
+            self._second, video = self._reopen()
+        except Exception:  # the file has gone meanwhile; the first decoder still has the rest
+            self.damaged += 1
+            return []
+        video.thread_type = "SLICE"
+        self._codec = video.codec_context
+        frames = [frame for packet in replay.packets() for frame in self._decode(packet)]
+        self.packets -= replay.count  # they were counted the first time
+        self._expected -= sum(not packet.is_discard for packet in replay.packets())
+        if at_end:
+            frames += self._decode(None)
+        shown = set(replay.shown)
+        return [frame for frame in frames if frame.pts is None or frame.pts not in shown]
+
+
+class _Replay:
+    """The latest packets, from a keyframe on and at least as many as can be in flight; and the stamps shown of late.
+
+    Empty where keyframes are too far apart to remember all since the last one.
+    """
+
+    def __init__(self) -> None:
+        self.shown: deque[int | None] = deque(maxlen=2 * _REPLAY_MOST)
+        self.count = 0
+        self._bytes = 0
+        self._groups: deque[list[Packet[VideoStream]]] = deque()  # each starts with a keyframe
+
+    def remember(self, packet: Packet[VideoStream]) -> None:
+        if packet.is_keyframe:
+            self._groups.append([])
+        elif not self._groups:
+            return
+        self._groups[-1].append(packet)
+        self.count += 1
+        self._bytes += packet.size
+        while self._groups and self._too_many():
+            oldest = self._groups.popleft()
+            self.count -= len(oldest)
+            self._bytes -= sum(old.size for old in oldest)
+
+    def _too_many(self) -> bool:
+        enough = self.count - len(self._groups[0]) >= _REPLAY_LEAST
+        return enough or self.count > _REPLAY_MOST or self._bytes > _REPLAY_MOST_BYTES
+
+    def packets(self) -> Iterator[Packet[VideoStream]]:
+        for group in self._groups:
+            yield from group
+
+    def lacks_some(self) -> bool:
+        """Whether a remembered packet gave no frame (some never do; then looking again only costs a little time)."""
+        shown = set(self.shown)
+        return any(p.pts is not None and p.pts not in shown and not p.is_discard for p in self.packets())

@@ -107,10 +107,11 @@ class PictureMaker:
         self._to_bgr = VideoReformatter()
         self._bgr_lock = threading.Lock()
         self._grey: tuple[U8, U8] | None = None
+        self._turn: tuple[int, Orientation] | None = None
 
     def __call__(self, frame: VideoFrame) -> Picture:
         """Raises av.FFmpegError or ValueError for a pixel format swscale cannot read."""
-        turn = orientation_of(frame)
+        turn = self._orientation(frame)
         matrix, full_range = _colours(frame)
         frame = self._canonical(frame, matrix, full_range)
         luma, chroma = self._planes(frame)
@@ -124,7 +125,15 @@ class PictureMaker:
 
     def upright_wh(self, frame: VideoFrame) -> tuple[int, int]:
         """Size of the Picture that `frame` would become."""
-        return orientation_of(frame).wh(square_wh((frame.width, frame.height), self._pixel_aspect))
+        return self._orientation(frame).wh(square_wh((frame.width, frame.height), self._pixel_aspect))
+
+    def _orientation(self, frame: VideoFrame) -> Orientation:
+        """Looked up anew only when the angle changes: a frame asked for its side data is freed by the garbage
+        collector alone (PyAV 18.1 makes the two refer to each other), and gigabytes of 4K frames pile up."""
+        angle = frame.rotation
+        if self._turn is None or self._turn[0] != angle:
+            self._turn = angle, orientation_of(frame)
+        return self._turn[1]
 
     def _canonical(self, frame: VideoFrame, matrix: Matrix, full_range: bool) -> VideoFrame:
         wh = square_wh((frame.width, frame.height), self._pixel_aspect)

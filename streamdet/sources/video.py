@@ -20,7 +20,7 @@ from av.video.stream import VideoStream
 from streamdet.config import SourceConfig
 from streamdet.errors import SourceLostError, SourceOpenError, redact
 from streamdet.sources.clock import MediaClock
-from streamdet.sources.decode import Decoder
+from streamdet.sources.decode import Decoder, Opened
 from streamdet.sources.opening import (
     ALWAYS_LIVE,
     is_address,
@@ -79,9 +79,8 @@ class VideoSource:
 
     def __enter__(self) -> Self:
         """Open and wait for the first picture. Raises SourceOpenError: one sentence, the source and the remedy."""
-        container = open_media(self._uri, self._config, format=self._format, options=self._options)
+        container, video = self._open()
         try:
-            video = video_stream_of(container, self._uri)
             live = _is_live(container, self._uri, self._format) if self._live is None else self._live
             _set_up(container, video, live=live)
             aspect = video.sample_aspect_ratio
@@ -91,7 +90,7 @@ class VideoSource:
             container.close()
             raise
         self._make_picture = PictureMaker(aspect, threads=1 if live else 0)
-        self._decoder = Decoder(container, video, tolerant=not live)
+        self._decoder = Decoder(container, video, tolerant=not live, reopen=None if live else self._open)
         self._frames = iter(self._decoder)
         try:
             first = self._first_frame(live=live)
@@ -101,6 +100,14 @@ class VideoSource:
             raise
         self._frames = chain([first], self._frames)
         return self
+
+    def _open(self) -> Opened:
+        container = open_media(self._uri, self._config, format=self._format, options=self._options)
+        try:
+            return container, video_stream_of(container, self._uri)
+        except BaseException:
+            container.close()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -201,13 +208,13 @@ class VideoSource:
         if error is not None and is_address(self._uri) and not isinstance(error, av.InvalidDataError):
             raise SourceLostError(self._lost(decoder))
         missing = max(0, self._stated_packets - decoder.packets)
-        self.counts["damaged"] += missing
+        self.counts["damaged"] += missing + decoder.swallowed
         decoded, damaged, concealed = (self.counts[key] for key in ("decoded", "damaged", "concealed"))
         if damaged:
-            of = f" of {info.frame_count}" if info.frame_count else ""
             cut = " (the file is cut short)" if missing else ""
             self.warnings.append(
-                f"{self._name}: {damaged}{of} pictures could not be decoded{cut}; the other {decoded} were used"
+                f"{self._name}: {damaged} of {damaged + decoded} pictures could not be decoded{cut}; "
+                f"the other {decoded} were used"
             )
         elif error is not None:
             self.warnings.append(f"{self._name}: reading stopped after {decoded} pictures ({reason_of(error)})")
