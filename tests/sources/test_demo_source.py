@@ -190,3 +190,24 @@ def test_bad_sizes_are_told(size: str) -> None:
 def test_the_scene_is_known_only_once_open() -> None:
     with pytest.raises(SourceOpenError, match="not open yet"):
         _ = DemoSource(stream="demo", config=SourceConfig()).scene
+
+
+def test_mast_and_board_stand_in_front_of_everything() -> None:
+    scene = Scene((960, 540), seconds=12)
+    solid = scene._solid
+    hidden = 0
+    for index in range(0, scene.frame_count, 2):
+        behind = [
+            row
+            for row in scene.truth(index)
+            if row.wanted and 8 < row.cx < 950 and 8 < row.cy < 530 and solid[int(row.cy), int(row.cx)]
+        ]
+        if not behind or hidden > 12:
+            continue
+        hidden += 1
+        whole = scene.picture(index).luma.copy()
+        stamps, scene._stamps = scene._stamps, lambda index: []  # type: ignore[method-assign,assignment]
+        bare = scene.picture(index).luma
+        scene._stamps = stamps  # type: ignore[method-assign]
+        assert np.array_equal(whole[solid], bare[solid])
+    assert hidden > 4
