@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.inputspec import InputSpec
-from streamdet.tiles.sample import FLOAT_PX, float_crop, sample
+from streamdet.tiles.sample import float_crop, sample
 from streamdet.types import F32, U8, Frame, Matrix, Motion, Picture, TileBatch, TilePlan
 
 __all__ = ["CpuPacker", "colour_rows", "luma_row"]
@@ -38,7 +38,6 @@ _LUMA_SHARES: dict[
     "bt709": (0.2126, 0.0722),
     "bt2020": (0.2627, 0.0593),
 }
-_BGR = {"b": 0, "g": 1, "r": 2}
 _PATIENCE = 64  # calls that need a quarter of the buffer at most, before it is given back
 _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
 _CV_HALF = int(cv2.__version__.split(".")[0]) >= 5  # OpenCV 5 turns f32 into f16 ten times faster than numpy
@@ -147,18 +146,12 @@ class CpuPacker:
         if planes[0] is None or planes[1] is None:
             out[:] = 0
             return
-        now, then = _crop(planes[0], box), _crop(planes[1], box)
-        scale = out.shape[1] / now.shape[1], out.shape[0] / now.shape[0]
-        if scale == (1.0, 1.0) or now.size <= FLOAT_PX:
-            levels = np.subtract(now, then, dtype=np.int16)
-            if scale == (1.0, 1.0):
-                np.multiply(levels, np.float32(1 / self.spec.signed_scale), out=out)
-            else:
-                sample(levels.astype(np.float32), out, scale_xy=scale)
-                out *= np.float32(1 / self.spec.signed_scale)
-        else:
+        gain = np.float32(1 / self.spec.signed_scale)
+        if out.shape == (box[3] - box[1], box[2] - box[0]):
+            np.multiply(np.subtract(_crop(planes[0], box), _crop(planes[1], box), dtype=np.int16), gain, out=out)
+        else:  # sampling is linear: the planes share their samples with the colours and each other
             np.subtract(self._at_size(planes[0], box, out), self._at_size(planes[1], box, out), out=out)
-            out *= np.float32(1 / self.spec.signed_scale)
+            out *= gain
         np.clip(out, -self.spec.signed_clip, self.spec.signed_clip, out=out)
 
     def _at_size(self, plane: U8, box: Box, like: F32) -> F32:
@@ -181,9 +174,9 @@ class CpuPacker:
         for index, what in wanted.items():
             gain, offset = self.spec.affine(index)
             shift = offset - slope * black * gain
-            ends = sorted((offset, gain * 255 + offset))
+            low, high = sorted((offset, gain * 255 + offset))
             if what == "y" and luma.dtype == np.uint8:
-                levels = np.clip(np.arange(256) * (slope * gain) + shift, *ends).astype(np.float32)
+                levels = np.clip(np.arange(256) * (slope * gain) + shift, low, high).astype(np.float32)
                 cv2.LUT(np.ascontiguousarray(luma), levels.reshape(1, 256), dst=planes[index])
                 continue
             if chroma is None or what == "y":
@@ -195,7 +188,7 @@ class CpuPacker:
                     np.multiply(luma, np.float32(slope * gain), out=scaled)
                     scaled_gain = gain
                 planes[index] += scaled
-            np.clip(planes[index], np.float32(ends[0]), np.float32(ends[1]), out=planes[index])
+            np.clip(planes[index], np.float32(low), np.float32(high), out=planes[index])
 
     def _from_bgr(self, planes: F32, picture: Picture, wanted: dict[int, str], box: Box) -> None:
         out_h, out_w = planes.shape[1:]
