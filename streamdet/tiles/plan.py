@@ -167,7 +167,7 @@ def _grid(frame_wh: Size, tile: Size, nominal: Size, overlap: float) -> I32:
     starts = []
     for frame, size, whole in zip(frame_wh, tile, nominal):
         share = round(overlap * whole) if overlap < 1 else round(overlap)
-        if share >= whole:
+        if share >= whole and frame > size:
             raise ConfigError(f"tiles.overlap of {share} px is as large as a tile ({whole} px); use a smaller one")
         starts.append(_starts(frame, size, whole - share))
     if len(starts[0]) * len(starts[1]) > MOST_TILES:

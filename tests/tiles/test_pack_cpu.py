@@ -165,7 +165,7 @@ def test_float16_with_motion() -> None:
     )
 
 
-@pytest.mark.parametrize("wh", [(1600, 1200), (1599, 1201)])
+@pytest.mark.parametrize("wh", [(1200, 1000), (1199, 1001)])
 @pytest.mark.parametrize("kind", ["yuv", "bgr"])
 def test_a_large_frame_as_one_coarse_tile_is_within_two_levels(wh: tuple[int, int], kind: str) -> None:
     picture = yuv(8, wh) if kind == "yuv" else bgr(8, wh)
@@ -191,7 +191,7 @@ def test_missing_motion_planes_are_zero() -> None:
 def test_looks_like_opencv() -> None:
     """Sanity: crop and resize of the BGR picture, as everybody does it by hand."""
     rng = np.random.default_rng(0)
-    image = cv2.GaussianBlur(rng.random((120, 160, 3), dtype=np.float32), (0, 0), 6)
+    image = cv2.GaussianBlur(rng.random((120, 160, 3), dtype=np.float32), (0, 0), 15)
     image = cv2.normalize(image, None, 20, 230, cv2.NORM_MINMAX).astype(np.uint8)
     luma, v, u = cv2.split(cv2.cvtColor(image, cv2.COLOR_BGR2YCrCb))
     chroma = tuple(cv2.resize(plane, (80, 60), interpolation=cv2.INTER_AREA) for plane in (u, v))
