@@ -330,7 +330,9 @@ def _soft_nms(rows: Detections, pairs: I64, value: F64, floor: float) -> Detecti
         final = ~beaten[winner]
         np.multiply.at(score, loser[final], 1 - value[final])
         touched[loser[final]] = True
-        one, other, value = one[~final], other[~final], value[~final]
+        gone = touched & (score < floor)  # a dropped box lowers nobody
+        open_ = ~final & ~gone[one] & ~gone[other]
+        one, other, value = one[open_], other[open_], value[open_]
     kept = ~touched | (score >= floor)
     decayed = Detections(rows.xyxy, score.astype(np.float32), rows.label, rows.tile, rows.truncated)
     return _sorted(decayed[kept])

@@ -120,6 +120,8 @@ def test_soft_nms_is_the_textbook_loop(seed: int, count: int, threshold: float) 
     while not done.all():
         best = int(np.argmax(np.where(done, -1, score)))
         done[best] = True
+        if decayed[best] and score[best] < 0.2:
+            continue
         value = boxes.ios(found.xyxy[[best]].astype(float), found.xyxy.astype(float))[0]
         hit = ~done & (value >= threshold) & (value > 0) & (found.label == found.label[best])
         score[hit] *= 1 - value[hit]
