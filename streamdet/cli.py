@@ -169,7 +169,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from streamdet.api import Run
     from streamdet.config import to_yaml, with_values
-    from streamdet.report import DemoScore, describe_run, write_json
+    from streamdet.report import DemoScore, describe_demo, describe_run, write_json
 
     named = {
         "size": "source.demo_size",
@@ -183,15 +183,16 @@ def _demo(arguments: argparse.Namespace) -> int:
         sys.stdout.write(to_yaml(config))
         return EXIT_DONE
     run = Run(_with_default_output(config, show=arguments.show))
-    score = DemoScore(config.source)
-    code = _drive(run, arguments, each=score.add)
-    record = {"score": score.result(), **run.summary}
+    demo = DemoScore(config.source, folder=config.output.dir)
+    code = _drive(run, arguments, each=demo.add)
+    score = demo.result()
+    record = {"score": score, **run.summary}
     if arguments.json:
         write_json(arguments.json, record)
     if not arguments.quiet:
         print(describe_run(run.summary), file=sys.stderr)
     if arguments.json != "-":
-        print(score.describe())
+        print(describe_demo(score))
     return code
 
 

@@ -27,9 +27,10 @@ class Source(_Managed, Protocol):
     ("decoded", "damaged", "skipped"); `info` is valid once entered.
     """
 
-    counts: dict[str, int]
-    warnings: list[str]
-
+    @property
+    def counts(self) -> dict[str, int]: ...
+    @property
+    def warnings(self) -> list[str]: ...
     @property
     def info(self) -> SourceInfo: ...
     def __iter__(self) -> Iterator[Frame]: ...
@@ -57,13 +58,14 @@ class Packer(Protocol):
 class Detector(_Managed, Protocol):
     """Turns a batch into Detections in full-frame pixels, clipped to the frame. Nothing heavy before ``__enter__``.
 
-    ``input``: what its network wants to be fed (None: no network, it reads frame and motion). ``threshold``: the score from which a
-    detection counts. ``counts`` and ``warnings``: what went wrong while running, for the summary.
+    ``input``: what its network wants to be fed (None: no network, it reads frame and motion). ``threshold``: the score from
+    which a detection counts. ``counts`` and ``warnings``: what went wrong while running, for the summary.
     """
 
-    warnings: list[str]
-    counts: dict[str, int]
-
+    @property
+    def counts(self) -> dict[str, int]: ...
+    @property
+    def warnings(self) -> list[str]: ...
     @property
     def input(self) -> InputSpec | None: ...
     @property

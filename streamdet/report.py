@@ -13,16 +13,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from streamdet.errors import OutputError, UsageError
+from streamdet.records import encode, frame_record
 from streamdet.types import Result
 
 if TYPE_CHECKING:
     from streamdet.api import Run
     from streamdet.config import SourceConfig
 
-__all__ = ["DemoScore", "Progress", "Window", "describe_bench", "describe_run", "machine_report", "write_json"]
+__all__ = [
+    "DemoScore",
+    "Progress",
+    "Window",
+    "describe_bench",
+    "describe_demo",
+    "describe_run",
+    "machine_report",
+    "write_json",
+]
 
 
 class Progress:
@@ -134,7 +142,7 @@ def describe_run(summary: dict[str, Any]) -> str:
 
 
 def _objects(stream: dict[str, Any]) -> str:
-    by_label = stream["objects"].get("by_label", {})
+    by_label = stream["objects"].get("objects", {})
     total = sum(by_label.values())
     names = ", ".join(f"{count} {label}" for label, count in sorted(by_label.items(), key=lambda item: -item[1])[:6])
     return f"{total} tracked objects" + (f" ({names})" if names else "") + f", {stream['events']} events"
@@ -160,29 +168,48 @@ def describe_bench(summary: dict[str, Any]) -> str:
 
 
 class DemoScore:
-    """Collects the tracks of the built-in scene and scores them against its exact truth."""
+    """Scores a run of the built-in scene against its exact truth, from the same records `streamdet eval` reads.
 
-    def __init__(self, config: SourceConfig) -> None:
+    With `folder`, what is compared is kept there: ``demo.truth.csv`` beside the run's own outputs.
+    """
+
+    def __init__(self, config: SourceConfig, *, folder: str | None) -> None:
         self._config = config
-        self._frames: dict[int, np.ndarray[Any, Any]] = {}
+        self._lines: list[bytes] = []
+        self._folder = folder
 
     def add(self, result: Result) -> None:
-        shown = result.tracks.shown
-        rows = np.column_stack([shown.id.astype(np.float64), shown.xyxy.astype(np.float64)])
-        self._frames[result.frame.index] = rows
+        self._lines.append(encode(frame_record(result)))
 
     def result(self) -> dict[str, Any]:
-        from streamdet.scoring import demo_score
-        from streamdet.sources.demo import truth_of
+        """Recall, false tracks per second, localisation: see :class:`streamdet.scoring.TrackScore`."""
+        import tempfile
 
-        return demo_score(self._frames, truth_of(self._config)).to_dict()
+        from streamdet.scoring import demo_score, read_frames_jsonl, read_labels
+        from streamdet.sources.demo import DemoSource
 
-    def describe(self) -> str:
-        score = self.result()
-        return (
-            f"recall {score['recall']:.3f}, precision {score['precision']:.3f}, "
-            f"false tracks per second {score['false_tracks_per_s']:.3f}, position error {score['median_error_px']:.2f} px"
-        )
+        with tempfile.TemporaryDirectory() as scratch, DemoSource(stream="demo", config=self._config) as source:
+            truth = Path(self._folder or scratch) / "demo.truth.csv"
+            source.scene.write_truth_csv(truth, frames=len(self._lines))
+            frames = Path(scratch) / "frames.jsonl"
+            frames.write_bytes(b"".join(self._lines))
+            found = read_frames_jsonl(str(frames))
+            return demo_score(found, read_labels(str(truth)), fps=source.info.fps).to_dict()
+
+
+def describe_demo(score: dict[str, Any]) -> str:
+    """One line of scores for people."""
+    points = score["points"]
+
+    def shown(value: float | None, form: str = ".3f") -> str:
+        return "-" if value is None else format(value, form)
+
+    return (
+        f"recall {shown(score['recall'])}, precision {shown(points['precision'])}, "
+        f"false tracks per second {shown(score['false_tracks_per_s'])}, tracks {score['tracks']} "
+        f"({score['true_tracks']} on movers, {score['other_tracks']} on people and cars, {score['false_tracks']} false), "
+        f"median position error {shown(points['median_error_px'], '.2f')} px"
+    )
 
 
 def write_json(target: str, record: Any) -> None:

@@ -29,6 +29,7 @@ class DemoSource:
 
     def __init__(self, *, stream: str, config: SourceConfig) -> None:
         self.counts = {"decoded": 0, "damaged": 0, "skipped": 0}
+        self.warnings: list[str] = []
         self._stream = stream
         self._config = config
         self._frame_wh = _parse_size(config.demo_size)
