@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from av import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from streamdet.types import U8, Matrix, Picture
 
@@ -24,6 +24,8 @@ _PLANAR = ("yuv420p", "yuvj420p", "yuva420p")
 _AS_IT_IS = (*_PLANAR, "nv12", "gray")
 _BT601_HEIGHT_BELOW_PX = 720  # untagged video: what players assume
 _LARGEST_PIXEL_ASPECT = 8  # beyond this a pixel aspect is taken for garbage
+# without accurate rounding swscale turns RGB grey 128 into luma, u, v that show as 126, 126, 124
+_INTERPOLATION = int(Interpolation.BILINEAR | Interpolation.ACCURATE_RND)
 # AVCOL_SPC_*: numbers of ITU-T H.273 "matrix coefficients"
 _MATRIX_OF: dict[int, Matrix] = {
     1: "bt709",
@@ -150,6 +152,7 @@ class PictureMaker:
             dst_colorspace=_SWSCALE_OF[matrix],
             src_color_range=int(ColorRange.JPEG) if is_rgb else levels,
             dst_color_range=levels,
+            interpolation=_INTERPOLATION,
             threads=self._threads,
         )
 
