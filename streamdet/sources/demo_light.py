@@ -53,7 +53,7 @@ def streak(points: list[tuple[float, float]], radii: tuple[float, float]) -> tup
 
 
 def board_face(width: int, height: int, tick: int, light: int, seed: int) -> U8:
-    """(h,w) u8 light of the board's diodes: score and clock above, a running band of random dots below."""
+    """(h,w) u8 light of the board's diodes: score and clock above, a band of blinking dots below."""
     face: U8 = np.zeros((height, width), np.uint8)
     seconds, thick = tick // 6, max(1, round(height / 45))
     score = f"{seconds // 7 % 10}:{seconds // 11 % 10}"
@@ -63,8 +63,8 @@ def board_face(width: int, height: int, tick: int, light: int, seed: int) -> U8:
         place = (round(left * width), round(0.56 * height))
         size = 10.0 * room * width / max(1, wide)
         cv2.putText(face, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, light, thick, cv2.LINE_AA)
-    rng = np.random.default_rng((seed, 23))
-    dots = (rng.random((3, 256)) < 0.45).astype(np.uint8)[:, (tick + np.arange(36)) % 256] * (light * 2 // 3)
+    halves = [np.random.default_rng((seed, 23, half, (tick + half) // 2)).random((2, 9)) for half in (0, 1)]  # in turn
+    dots = (np.hstack(halves) < 0.45).astype(np.uint8) * (light * 2 // 3)
     band = cv2.resize(
         dots, (max(1, round(0.86 * width)), max(1, round(0.16 * height))), interpolation=cv2.INTER_NEAREST
     )

@@ -161,7 +161,7 @@ class Scene:
                 np.copyto(plane[half], still[half], where=mask[::2, ::2])
 
     def _draw_board(self, time_s: float) -> None:
-        """The score board's face: score, clock, and a ticker that changes six times a second."""
+        """The score board's face: score, clock, and lamps that blink three times a second."""
         x1, y1, x2, y2 = self._backdrop.board
         tick = int(time_s * 6)
         if self._face is None or self._face[0] != tick:
