@@ -28,10 +28,12 @@ def measurement_noise_px(size_px: F64) -> F64:
 def acceleration_power(size_px: F64, speed_px_s: F64) -> F64:
     """(N,) px^2/s^3 for objects of `size_px` at `speed_px_s`.
 
-    A person or a car changes speed by a few of its own sizes per second squared; what flies fast is slowed by drag and
-    pulled by gravity in proportion to its speed (a shuttle loses half of it in a quarter of a second).
+    A person or a car changes speed by its own size or two per second squared, whatever its speed: trusting that carries it
+    through a crowd. What is small and fast is slowed by drag and turned by gravity in proportion to its speed (a shuttle
+    loses half of it in a quarter of a second).
     """
-    acceleration = 60.0 + 4.0 * size_px + 3.0 * speed_px_s
+    nimble = np.minimum(1.0, 20.0 / np.maximum(size_px, 1e-9)) ** 2
+    acceleration = 20.0 + 2.0 * size_px + (40.0 + 3.0 * speed_px_s) * nimble
     return np.asarray(ACCELERATION_LASTS_S * acceleration**2)
 
 
