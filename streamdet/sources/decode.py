@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import threading
 import time
 from collections import deque
@@ -18,6 +19,7 @@ __all__ = ["Decoder", "Opened"]
 Opened = tuple[InputContainer, VideoStream]
 
 _READ_ERRORS_IN_A_ROW = 50  # a damaged file: how often reading is tried again without getting a packet
+_POLL_MS = 100
 _REPLAY_LEAST = 64  # packets: more than decoding threads ever hold in flight
 _REPLAY_MOST = 1500  # packets, and bytes of them, kept when keyframes are far apart
 _REPLAY_MOST_BYTES = 64 << 20
@@ -35,6 +37,9 @@ class Decoder:
     latest packets are remembered; at the first trouble they are decoded again by a careful second decoder without such
     threads, which then does the rest.
 
+    FFmpeg waits for ever for a camera that hangs; so with `device`, its descriptor, nothing is read from it before it
+    has something, and silence of `device_timeout_s` ends the iterator with ``ended_by`` a TimeoutError.
+
     ``close()`` may come from any thread. While FFmpeg works on the container it is not touched: the iterator then frees
     it when FFmpeg comes back, at the latest after the container's read time-out.
     """
@@ -46,6 +51,8 @@ class Decoder:
         *,
         tolerant: bool,
         reopen: Callable[[], Opened] | None = None,
+        device: int | None = None,
+        device_timeout_s: float = 0.0,
     ) -> None:
         self.damaged = 0
         self.packets = 0
@@ -61,6 +68,8 @@ class Decoder:
         self._interlaced = False
         self._replay = _Replay() if reopen is not None else None
         self._reopen = reopen
+        self._device = device
+        self._device_timeout_s = device_timeout_s
         self._second: InputContainer | None = None
         self._closed = threading.Event()
         self._at_work = threading.Lock()
@@ -103,6 +112,8 @@ class Decoder:
                     return
                 packets = packets or self._container.demux(self._stream())
                 try:
+                    if not self._device_is_ready():
+                        continue
                     packet = next(packets, None)
                     read_errors, self.ended_by = 0, None
                 except (av.FFmpegError, OSError) as error:  # the generator is spent; the container may not be
@@ -122,6 +133,20 @@ class Decoder:
                 yield frame, now_s
             if self.closed:
                 self.close()
+
+    def _device_is_ready(self) -> bool:
+        """Wait until reading cannot block; False when closed meanwhile. Raises TimeoutError."""
+        if self._device is None:
+            return True
+        poll = select.poll()
+        poll.register(self._device, select.POLLIN)
+        deadline_s = time.monotonic() + self._device_timeout_s
+        while not self.closed:
+            if poll.poll(_POLL_MS):
+                return True
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"no picture within {self._device_timeout_s:g} s")
+        return False
 
     def _stream(self) -> VideoStream:
         assert self._video is not None  # there while the container is

@@ -16,7 +16,16 @@ from av.video.stream import VideoStream
 from streamdet.config import SourceConfig
 from streamdet.errors import SourceOpenError, redact
 
-__all__ = ["ALWAYS_LIVE", "is_address", "local_path", "open_media", "reason_of", "scheme_of", "video_stream_of"]
+__all__ = [
+    "ALWAYS_LIVE",
+    "descriptor_of",
+    "is_address",
+    "local_path",
+    "open_media",
+    "reason_of",
+    "scheme_of",
+    "video_stream_of",
+]
 
 ALWAYS_LIVE = frozenset({"rtsp", "rtsps", "rtmp", "rtmps", "rtmpt", "udp", "rtp", "srtp", "tcp"})
 _HTTP = frozenset({"http", "https"})
@@ -134,6 +143,15 @@ def video_stream_of(container: InputContainer, uri: str) -> VideoStream:
         )
     best = container.streams.best("video")
     return best if best in decodable else decodable[0]
+
+
+def descriptor_of(device: str) -> int | None:
+    """The file descriptor by which this process holds `device` open (FFmpeg does not tell); None if not to be found."""
+    try:
+        wanted, numbers = os.path.realpath(device), os.listdir("/proc/self/fd")
+    except OSError:
+        return None
+    return next((int(number) for number in numbers if os.path.realpath(f"/proc/self/fd/{number}") == wanted), None)
 
 
 def reason_of(error: BaseException) -> str:

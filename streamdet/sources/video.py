@@ -23,6 +23,7 @@ from streamdet.sources.clock import MediaClock
 from streamdet.sources.decode import Decoder, Opened
 from streamdet.sources.opening import (
     ALWAYS_LIVE,
+    descriptor_of,
     is_address,
     local_path,
     open_media,
@@ -35,6 +36,7 @@ from streamdet.types import Frame, SourceInfo
 
 __all__ = ["CameraSource", "VideoSource"]
 
+_CAMERAS = "v4l2"  # Video4Linux2
 _ASSUMED_FPS = 25.0
 _MISSING_S = 1.0  # a file whose pictures end this much before its stated length is called cut short
 
@@ -90,7 +92,14 @@ class VideoSource:
             container.close()
             raise
         self._make_picture = PictureMaker(aspect, threads=1 if live else 0)
-        self._decoder = Decoder(container, video, tolerant=not live, reopen=None if live else self._open)
+        self._decoder = Decoder(
+            container,
+            video,
+            tolerant=not live,
+            reopen=None if live else self._open,
+            device=descriptor_of(self._uri) if self._format == _CAMERAS else None,
+            device_timeout_s=self._config.read_timeout_s,
+        )
         self._frames = iter(self._decoder)
         try:
             first = self._first_frame(live=live)
@@ -231,7 +240,7 @@ class CameraSource(VideoSource):
 
     def __init__(self, device: str, *, stream: str, config: SourceConfig) -> None:
         path = f"/dev/video{int(device)}" if device.isdecimal() else device
-        super().__init__(path, stream=stream, config=config, live=True, format="v4l2")
+        super().__init__(path, stream=stream, config=config, live=True, format=_CAMERAS)
 
 
 def _set_up(container: InputContainer, video: VideoStream, *, live: bool) -> None:
@@ -247,7 +256,7 @@ def _set_up(container: InputContainer, video: VideoStream, *, live: bool) -> Non
 
 def _is_live(container: InputContainer, uri: str, format: str | None) -> bool:
     """Whether the end means loss. http: not if it says how long it is (or how big, unless that is a playlist)."""
-    if format == "v4l2" or scheme_of(uri) in ALWAYS_LIVE:
+    if format == _CAMERAS or scheme_of(uri) in ALWAYS_LIVE:
         return True
     if not is_address(uri):
         return False

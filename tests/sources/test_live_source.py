@@ -5,18 +5,22 @@ from __future__ import annotations
 import functools
 import http.server
 import itertools
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 from rtsp_server import RtspServer
 from source_clips import encode, moving_bgr
 
 from streamdet.config import SourceConfig
 from streamdet.errors import SourceLostError, SourceOpenError
+from streamdet.sources.decode import Decoder
+from streamdet.sources.opening import descriptor_of
 from streamdet.sources.video import CameraSource, VideoSource
 
 QUICK = SourceConfig(open_timeout_s=3, read_timeout_s=1)
@@ -142,3 +146,34 @@ def test_missing_camera() -> None:
     with pytest.raises(SourceOpenError, match="/dev/video93") as caught:
         CameraSource("93", stream="cam", config=QUICK).__enter__()
     assert "no such file or device" in str(caught.value)
+
+
+def test_a_hanging_device_times_out_and_can_be_closed(clip: Path) -> None:
+    """A pipe nobody writes to stands for a camera that hangs."""
+    readable, writable = os.pipe()
+    for closing in (False, True):
+        container = av.open(str(clip))
+        decoder = Decoder(
+            container,
+            container.streams.video[0],
+            tolerant=False,
+            device=readable,
+            device_timeout_s=30 if closing else 0.5,
+        )
+        if closing:
+            threading.Timer(0.3, decoder.close).start()
+        started_s = time.monotonic()
+        assert list(decoder) == []
+        assert time.monotonic() - started_s < 1.5
+        assert isinstance(decoder.ended_by, TimeoutError) != closing
+        decoder.close()
+    os.close(readable)
+    os.close(writable)
+
+
+def test_descriptor_of_an_open_device(tmp_path: Path) -> None:
+    device = tmp_path / "video0"
+    device.touch()
+    assert descriptor_of(str(device)) is None
+    with device.open() as file:
+        assert descriptor_of(str(device)) == file.fileno()
