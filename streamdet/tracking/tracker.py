@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.config import TrackerConfig
-from streamdet.tracking import kalman
+from streamdet.tracking import kalman, learning
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.pairing import Seen, match, see, size_of
+from streamdet.tracking.reach import covered, gate_px, reach_px
 from streamdet.tracking.relink import relink
-from streamdet.tracking.table import COURSE, LOST, NOW, TrackTable
+from streamdet.tracking.table import LOST, NOW, TrackTable
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, Detections, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Tracker"]
@@ -39,12 +40,7 @@ F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 WEAK_SHARE = 0.4  # weak detections score at least this share of the threshold
-GATE_SIGMA = 3.5
-LARGEST_GATE_S = 0.12  # a prediction is never trusted further off than its object moves in this time, and its size
-SMALL_PX = 12.0  # what is no larger can turn up anywhere within the top speed
-SIZES_PER_S = 20.0  # what is larger moves at most this many times its own size in a second
 TURN_S = 0.15  # an abrupt turn is only believed this soon after the last hit
-TRIAL_HITS = 2  # hits after which an abrupt turn is a fact
 TURN_CHANCE = 0.05  # ... and if no more coincidences than this are to be expected so near
 MISSED_CHANCE = 0.5  # the same for a track not seen in the preceding frame
 EVIDENCE = (
@@ -53,7 +49,6 @@ EVIDENCE = (
 EVIDENCE_OF_ONE = 7.0  # the most one hit can prove
 EVIDENCE_SPENT = 1.5  # what a hit in clutter proves on average: each costs it, so that chance never adds up
 HOPELESS = -4.0
-SMOOTH_S = 0.07
 TENTATIVE_GAP_S = 0.06
 LONGEST_IGNORED_S = 5.0
 SHORT_HOLD_S = 0.1  # repeated frames for no longer than this are padding of a frame rate, not a pause
@@ -164,7 +159,7 @@ class Tracker:
         rows["misses"] += 1
         if looked is None or len(looked) == looked.of or len(rows) == 0:
             return
-        excused = ~_covered(rows["position"], looked) & (rows["ignored_s"] < LONGEST_IGNORED_S)
+        excused = ~covered(rows["position"], looked) & (rows["ignored_s"] < LONGEST_IGNORED_S)
         rows["misses"] -= excused
         rows["last_s"] += self._step_s * excused
         rows["ignored_s"] += self._step_s * excused
@@ -179,37 +174,24 @@ class Tracker:
         gap = self._now_s - rows["last_s"]
         known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
         candidate = (rows["state"] == TENTATIVE) & (rows["hits"] > 1)
-        predicted, gate = rows["position"], _gate(rows)
+        predicted, gate = rows["position"], gate_px(rows)
         chance = self._clutter.density(rows["last"])
         certain = np.where(rows["misses"] > 1, chance, 0.0)
 
         straight = known & (rows["trial"] > 0)
-        self._take(seen, free, straight, origin=rows["old_position"], radius=_gate(rows, "old_"), turned_not=True)
+        self._take(seen, free, straight, origin=rows["old_position"], radius=gate_px(rows, "old_"), turned_not=True)
         self._take(seen, free, known, origin=predicted, radius=gate, chance=(certain, MISSED_CHANCE))
         weak = ~strong
         recent = known & (gap <= self._config.coast_s / 2)
         self._take(seen, weak, recent, origin=predicted, radius=0.7 * gate, chance=(certain, MISSED_CHANCE))
         self._take(seen, free, candidate, origin=predicted, radius=gate, gathers=True)
         turned = known & ((gap <= TURN_S) | (rows["misses"] == 1))
-        reach = self._reach(rows, gap)
+        reach = reach_px(rows, gap, self._config.max_speed_px_s)
         self._take(seen, free, turned, origin=rows["last"], radius=reach, chance=(chance, TURN_CHANCE), turned=True)
         self._clutter.add(seen.centre[free], self._step_s)
         once = (rows["state"] == TENTATIVE) & (rows["hits"] == 1)
         self._take(seen, free, once, origin=rows["last"], radius=reach, gathers=True)
         self._begin(seen, np.flatnonzero(free), pts_s)
-
-    def _reach(self, rows: NDArray[Any], gap_s: F64) -> F64:
-        """(N,) px round the last hit where each could be by now, whatever it did."""
-        size, speed = size_of(rows["wh"]), np.linalg.norm(rows["velocity"], axis=1)
-        return np.asarray(size + gap_s * np.maximum(self._top_speed(size), np.minimum(3 * speed, self._fastest)))
-
-    def _top_speed(self, size: F64) -> F64:
-        nimble = self._fastest * np.minimum(1.0, SMALL_PX / np.maximum(size, 1e-9)) ** 2
-        return np.asarray(np.minimum(self._fastest, nimble + SIZES_PER_S * size))
-
-    @property
-    def _fastest(self) -> float:
-        return self._config.max_speed_px_s
 
     def _take(
         self,
@@ -243,12 +225,10 @@ class Tracker:
         if gathers:
             rows["evidence"][row] += self._proof(rows[row], origin[row], seen.centre[column]) - EVIDENCE_SPENT
         if turned:
-            self._turn(row)
+            learning.turn(rows, row, now_s=self._now_s, fastest=self._config.max_speed_px_s)
         elif turned_not:
-            for name in COURSE:
-                rows[name][row] = rows["old_" + name][row]
-            rows["trial"][row] = 0
-        self._hit(row, seen, column)
+            learning.resume(rows, row)
+        learning.hit(rows, row, seen, column, now_s=self._now_s)
 
     def _proof(self, rows: NDArray[Any], expected: F64, found: F64) -> F64:
         """(P,) -log of the chance that something unexplained lies this near to where the track was expected."""
@@ -256,87 +236,24 @@ class Tracker:
         coincidences = self._clutter.density(found) * np.pi * near
         return np.asarray(np.clip(-np.log(-np.expm1(-coincidences)), 0.0, EVIDENCE_OF_ONE))
 
-    def _turn(self, row: Rows) -> None:
-        """Back to the last hit with unknown velocity: what follows is a new leg of the way.
-
-        The old course is kept until the new one has proved itself: the turn may be a stray detection while the object,
-        missed for a frame, flies straight on.
-        """
-        rows = self._table.rows
-        fresh = row[rows["trial"][row] == 0]  # a second turn does not overwrite the course before the first
-        for name in COURSE:
-            rows["old_" + name][fresh] = rows[name][fresh]
-        rows["trial"][row] = TRIAL_HITS + 1
-        size = size_of(rows["wh"][row])
-        power = kalman.acceleration_power(size, np.zeros(len(row)))
-        start = kalman.start(kalman.measurement_noise_px(size), self._top_speed(size))
-        gap = self._now_s - rows["last_s"][row]
-        rows["velocity"][row] = 0.0
-        rows["position"][row], rows["covariance"][row] = kalman.predict(
-            rows["last"][row], rows["velocity"][row], start, gap, power
-        )
-
-    # ------------------------------------------------------------------------------------------------------- learning
-
-    def _hit(self, row: Rows, seen: Seen, column: Rows) -> None:
-        """Track rows `row` are detections `column`: learn from them."""
-        rows = self._table.rows
-        centre, score = seen.centre[column], seen.score[column]
-        noise = kalman.measurement_noise_px(seen.size[column])
-        rows["position"][row], rows["velocity"][row], rows["covariance"][row] = kalman.update(
-            rows["position"][row], rows["velocity"][row], rows["covariance"][row], centre, noise
-        )
-        gap = self._now_s - rows["last_s"][row]
-        share = (1 - np.exp(-np.maximum(gap, 1e-3) / SMOOTH_S))[:, None]
-        rows["smooth"][row] += share * (centre - rows["smooth"][row])
-        rows["wh"][row] += share * (seen.wh[column] - rows["wh"][row])
-        step = np.linalg.norm(centre - rows["last"][row], axis=1)
-        rows["longest_step"][row] = np.maximum(rows["longest_step"][row], step)
-        rows["last"][row], rows["last_s"][row] = centre, self._now_s
-        rows["misses"][row], rows["ignored_s"][row] = 0, 0.0
-        rows["trial"][row] = np.maximum(rows["trial"][row] - 1, 0)
-        rows["hits"][row] += 1
-        rows["score_sum"][row] += score
-        self._show(row, seen, column)
-        self._vote(row, seen.label[column], score)
-
-    def _show(self, row: Rows, seen: Seen, column: Rows) -> None:
-        rows = self._table.rows
-        rows["box"][row], rows["score"][row] = seen.box[column], seen.score[column]
-        rows["detection_row"][row] = seen.row[column]
-
-    def _vote(self, row: Rows, label: NDArray[np.int32], score: F64) -> None:
-        """The label with the most score behind it stays (Boyer and Moore's majority vote: one number to remember)."""
-        rows = self._table.rows
-        agrees = rows["label"][row] == label
-        lead = np.minimum(rows["label_lead"][row], 30.0) + np.where(agrees, score, -score)
-        rows["label"][row] = np.where(lead < 0, label, rows["label"][row])
-        rows["label_lead"][row] = np.abs(lead)
+    # ---------------------------------------------------------------------------------------------- beginning and end
 
     def _begin(self, seen: Seen, column: Rows, pts_s: float) -> None:
-        """Each of the detections `column` is the first hit of a new candidate."""
-        fresh = self._table.append(len(column))
-        fresh["key"] = np.arange(self._next_key, self._next_key + len(column))
-        self._next_key += len(column)
-        for place in ("position", "last", "birth", "smooth"):
-            fresh[place] = seen.centre[column]
-        fresh["wh"] = seen.wh[column]
-        fresh["covariance"] = kalman.start(
-            kalman.measurement_noise_px(seen.size[column]), self._top_speed(seen.size[column])
+        learning.begin(
+            self._table,
+            seen,
+            column,
+            key=self._next_key,
+            now_s=self._now_s,
+            pts_s=pts_s,
+            fastest=self._config.max_speed_px_s,
         )
-        fresh["last_s"] = fresh["birth_s"] = self._now_s
-        fresh["birth_pts_s"] = pts_s
-        fresh["hits"] = 1
-        fresh["score_sum"] = fresh["label_lead"] = seen.score[column]
-        fresh["label"] = seen.label[column]
-        self._show(np.arange(len(self._table) - len(column), len(self._table)), seen, column)
+        self._next_key += len(column)
 
     def _admit_all(self, seen: Seen) -> None:
         """A still picture: what is seen is so."""
         self._begin(seen, np.arange(len(seen)), self._pts_s)
         self._name(np.arange(len(seen)))
-
-    # ---------------------------------------------------------------------------------------------- beginning and end
 
     def _confirm(self) -> NDArray[np.int64]:
         """Candidates that earned it get an id, or are recognised as one that was lost. Returns the keys given up."""
@@ -350,7 +267,7 @@ class Tracker:
             lost,
             worthy,
             longest_s=self._config.coast_s + self._config.relink_s,
-            max_speed_px_s=self._fastest,
+            max_speed_px_s=self._config.max_speed_px_s,
             same_label=not self._config.class_agnostic,
         )
         absorbed: NDArray[np.int64] = rows["key"][new]
@@ -420,22 +337,3 @@ class Tracker:
             age_s=(pts_s - rows["birth_pts_s"]).astype(np.float32),
             detection_row=rows["detection_row"].copy(),
         )
-
-
-def _gate(rows: NDArray[Any], course: str = "") -> F64:
-    """(N,) px round the predicted place: by uncertainty, but never absurdly wide for what has been unseen long."""
-    size, speed = size_of(rows["wh"]), np.linalg.norm(rows[course + "velocity"], axis=1)
-    sigma = np.sqrt(rows[course + "covariance"][:, 0] + kalman.measurement_noise_px(size) ** 2)
-    return np.asarray(np.minimum(GATE_SIGMA * sigma + 0.3 * size, SMALL_PX + 1.5 * size + LARGEST_GATE_S * speed))
-
-
-def _covered(xy: F64, looked: TilePlan) -> NDArray[np.bool_]:
-    """(N,) whether (N,2) places lie in any of the tiles, told in steps of 8 px."""
-    width, height = looked.frame_wh
-    cells = np.zeros((-(-height // 8), -(-width // 8)), np.bool_)
-    for x1, y1, x2, y2 in looked.xyxy.tolist():
-        cells[-(-y1 // 8) : (y2 if y2 < height else y2 + 7) // 8, -(-x1 // 8) : (x2 if x2 < width else x2 + 7) // 8] = (
-            True
-        )
-    at = np.clip(xy / 8, 0, np.asarray(cells.shape[::-1]) - 1).astype(np.intp)
-    return np.asarray(cells[at[:, 1], at[:, 0]])
