@@ -123,10 +123,10 @@ def sniff(file: ModelFile, sample: Raw) -> ModelSpec:
     if file.task in ("classify", "embed"):
         raise ModelError(f"the model {file.path} is made for the task '{file.task}', not for detection")
     family, layout = _recognise(file, seen)
+    if family.name in ("detr", "rfdetr") and names is not None and layout.classes == len(names) + 1:
+        layout = replace(layout, classes=len(names))  # a last column for "nothing", never the best one
     layout = _overridden(layout, said)
-    labels, assumed = _labels(file, family, layout, names)
-    if file.extra and family.name == "detections" and said.labels is None:
-        assumed = ("labels: COCO-80",)
+    labels, assumed = _labels(file, family, layout, names, seen)
     return ModelSpec(
         file=file,
         family=family,
@@ -205,10 +205,10 @@ def _overridden(layout: Layout, said: Manifest) -> Layout:
 
 
 def _labels(
-    file: ModelFile, family: Family, layout: Layout, names: tuple[str, ...] | None
+    file: ModelFile, family: Family, layout: Layout, names: tuple[str, ...] | None, seen: Seen
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if names is not None:
-        if layout.classes and len(names) != layout.classes and family.name not in ("rfdetr", "detr"):
+        if layout.classes and len(names) != layout.classes:
             raise ModelError(
                 f"the model {file.path} has {layout.classes} classes, but {len(names)} labels are given; "
                 "correct `labels` in its manifest"
@@ -218,16 +218,13 @@ def _labels(
         return ("ball",), ()
     if layout.classes == len(COCO_80):
         return COCO_80, ("labels: COCO-80",)
-    if layout.classes == len(COCO_91) or (not layout.classes and _counts_from_one(file)):
+    # torchvision (unbatched rows) and TensorFlow (channels last) use COCO's own ids, from 1 to 90
+    from_one = family.name == "detections" and (file.nhwc or seen.sample[layout.roles["boxes"][0]].ndim == 2)
+    if layout.classes == len(COCO_91) or from_one:
         return COCO_91, ("labels: COCO-91",)
     if not layout.classes:
         return COCO_80, ("labels: COCO-80",)
     return tuple(f"class {number}" for number in range(layout.classes)), ("labels: numbers, none are given",)
-
-
-def _counts_from_one(file: ModelFile) -> bool:
-    """torchvision (unbatched rows) and TensorFlow (channels last) use COCO's own ids."""
-    return file.nhwc or (not file.extra and any(len(p.shape) == 2 and p.shape[1] == 4 for p in file.outputs))
 
 
 def _channels(said: Manifest) -> tuple[str, ...] | None:

@@ -56,13 +56,18 @@ def _first(seen: Seen, ndim: int) -> tuple[int, ...] | None:
     return arrays[0].shape
 
 
+def _may_have_more(columns: int, seen: Seen) -> bool:
+    """Whether `columns` beyond the classes are masks, key points or an angle rather than a wrong number of labels."""
+    return columns > 0 and (len(seen.sample) == 2 or seen.task in ("segment", "pose", "obb"))
+
+
 def _recognise_v5(seen: Seen) -> Layout | None:
     shape = _first(seen, 3)
     if shape is None or shape[2] < 6 or shape[1] % _ANCHORS:
         return None
     strides = strides_of(shape[1] // _ANCHORS, seen)
     classes = shape[2] - 5 if seen.labels is None else seen.labels
-    if not strides or classes > shape[2] - 5:
+    if not strides or not (shape[2] == 5 + classes or _may_have_more(shape[2] - 5 - classes, seen)):
         return None
     array = seen.sample[next(iter(seen.sample))]
     activation = guess_activation(array[..., 4 : 5 + classes])
@@ -81,7 +86,11 @@ def _recognise_v8(seen: Seen) -> Layout | None:
     for columns, rows, upright in ((shape[1], shape[2], True), (shape[2], shape[1], False)):
         strides = strides_of(rows, seen)
         classes = columns - 4 if seen.labels is None else seen.labels
-        if strides and 0 < classes <= columns - 4 and (upright or columns == 4 + classes):
+        if (
+            strides
+            and classes > 0
+            and (columns == 4 + classes or (upright and _may_have_more(columns - 4 - classes, seen)))
+        ):
             array = seen.sample[next(iter(seen.sample))]
             scores = array[:, 4 : 4 + classes] if upright else array[..., 4 : 4 + classes]
             activation = guess_activation(scores)
