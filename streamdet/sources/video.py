@@ -38,6 +38,7 @@ __all__ = ["CameraSource", "VideoSource"]
 
 _CAMERAS = "v4l2"  # Video4Linux2
 _ASSUMED_FPS = 25.0
+_BELIEVABLE_FPS = 2000
 _MISSING_S = 1.0  # a file whose pictures end this much before its stated length is called cut short
 
 
@@ -184,13 +185,12 @@ class VideoSource:
         raise SourceOpenError(f"cannot use {self._name}: {why}")
 
     def _describe(self, container: InputContainer, video: VideoStream, first: VideoFrame, *, live: bool) -> SourceInfo:
-        rate = video.average_rate or video.guessed_rate or video.base_rate
         is_file = self._format is None and not is_address(self._uri)
         return SourceInfo(
             stream=self._stream,
             uri=self._name,
             frame_wh=self._make_picture.upright_wh(first),
-            fps=float(rate) if rate else None,
+            fps=_fps(video, live=live),
             live=live,
             frame_count=None if live else _frame_count(video),
             duration_s=None if live else _duration_s(container, video),
@@ -263,6 +263,12 @@ def _is_live(container: InputContainer, uri: str, format: str | None) -> bool:
     if container.duration is not None and container.duration > 0:
         return False
     return "hls" in container.format.name or container.size <= 0
+
+
+def _fps(video: VideoStream, *, live: bool) -> float | None:
+    """A live stream is not watched long enough to measure; its header then knows better than FFmpeg's guess (of fields)."""
+    rate = video.average_rate or video.codec_context.framerate or (None if live else video.guessed_rate)
+    return float(rate) if rate and 0 < rate <= _BELIEVABLE_FPS else None
 
 
 def _duration_s(container: InputContainer, video: VideoStream) -> float | None:

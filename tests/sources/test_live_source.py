@@ -45,6 +45,7 @@ def test_rtsp_runs_with_wall_clock_and_media_time(clip: Path) -> None:
     assert source.info.live
     assert source.info.frame_wh == frames[0].wh == (320, 240)
     assert source.info.frame_count is None
+    assert source.info.fps == 25
     steps = [later.pts_s - earlier.pts_s for earlier, later in itertools.pairwise(frames)]
     assert all(step > 0 for step in steps)
     assert frames[-1].pts_s == pytest.approx(29 / 25, abs=0.1)
