@@ -5,6 +5,7 @@ Numbers are plain, finite and rounded (boxes to 0.01 px, scores to 0.0001); what
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from typing import Any
@@ -83,7 +84,12 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number")
 
 def encode(record: FrameRecord | Event) -> bytes:
     """One line of JSON (UTF-8, no newline inside), ended by a newline."""
-    return _ENCODER.encode(record) + b"\n"
+    try:
+        return _ENCODER.encode(record) + b"\n"
+    except (
+        UnicodeEncodeError
+    ):  # a file name that is not UTF-8 holds halves of surrogate pairs, which JSON can only escape
+        return json.dumps(msgspec.to_builtins(record), separators=(",", ":")).encode() + b"\n"
 
 
 def _finite(value: float, digits: int) -> float:

@@ -19,7 +19,7 @@ _FLASH_S = 0.5  # how long a line stays bright after a crossing
 _WHY_COLOURS: dict[str, Colour] = {
     "all": (190, 190, 190),
     "motion": PALETTE[1],
-    "track": PALETTE[3],
+    "track": PALETTE[4],
     "sweep": PALETTE[0],
 }
 
