@@ -105,6 +105,11 @@ def test_known_plans(frame: Any, network: Any, kw: Any, count: int, size: Any, s
     np.testing.assert_allclose(tiles.scale, scale, rtol=1e-3)
 
 
+def test_overlap_of_all_but_one_px() -> None:
+    tiles = plan((40, 16), (16, 16), tile=16, overlap=15.0)
+    assert tiles.xyxy[:, 0].tolist() == list(range(25))
+
+
 def test_any_size_network_gets_a_multiple_of_its_stride() -> None:
     assert plan((1000, 500), None, tile="none", stride=8).input_wh == (1000, 504)
     assert plan((1000, 500), None, tile="none", stride=64).input_wh == (1024, 512)
@@ -205,6 +210,13 @@ class TestRegions:
     def test_a_small_roi_inside_one_tile_keeps_it(self) -> None:
         tiles = plan(self.WH, (300, 300), overlap=0.0, roi=[[(400.0, 400.0), (410.0, 400.0), (410.0, 410.0)]])
         assert tiles.xyxy.tolist() == [[300, 300, 600, 600]]
+
+    def test_only_tiles_wholly_ignored_are_dropped(self) -> None:
+        corners = [(150.0, 150.0), (950.0, 150.0), (950.0, 650.0), (150.0, 650.0)]
+        left = plan((1200, 900), (300, 300), overlap=0.0, ignore=[corners])
+        assert len(left) == 12 - 2
+        assert [300, 300, 600, 600] not in left.xyxy.tolist()
+        assert [0, 0, 300, 300] in left.xyxy.tolist()
 
     def test_keep_mask(self) -> None:
         boxes = np.array([[100, 100, 110, 110], [600, 500, 604, 504], [600, 400, 604, 404]], np.float32)

@@ -188,6 +188,17 @@ class TestChoice:
     def test_a_region_across_one_seam_takes_two(self) -> None:
         assert len(self.chosen([200, 100, 400, 120])) == 2
 
+    def test_across_a_horizontal_seam_where_two_columns_would_do_only_one_is_taken(self) -> None:
+        every = plan_tiles(WH, input_wh=(320, 320), config=TilesConfig())
+        x = int(np.unique(every.xyxy[:, 0])[1]) + 40  # within columns 0 and 1
+        plan = self.chosen([x, 200, x + 8, 420])
+        assert len(plan) == 2
+        assert len(np.unique(plan.xyxy[:, 0])) == 1
+
+    def test_partly_outside_the_frame_is_whole_in_the_border_tile(self) -> None:
+        assert len(self.chosen([-60, 150, 20, 170])) == 1
+        assert len(self.chosen([-5, 150, 250, 170])) == 1  # would also touch the second column
+
     def test_tracks_are_expected_where_they_fly_to(self) -> None:
         look = scheduler(look="motion")
         look(frame(0.0), motion(), NOTHING)
