@@ -184,14 +184,14 @@ def test_coasting_is_dashed() -> None:
 
 
 def test_colours_belong_to_tracks() -> None:
-    bgr = np.zeros((480, 640, 3), np.uint8)
+    bgr = np.zeros((1080, 1920, 3), np.uint8)  # lines of 2 px, so that some pixels are wholly covered
     painter = Painter(PLAIN, labels=["ball"])
     boxes = [[100, 100, 110, 110], [300, 300, 310, 310]]
     for ids in ([3, 9], [9, 3]):  # whatever the order of rows
         out = painter(result_of(painter, bgr, tracks_of(boxes, ids=ids)))
         for track, (x, y, _, _) in zip(ids, boxes):
             around = out[y - 20 : y + 30, x - 20 : x + 30].reshape(-1, 3)
-            assert (np.abs(around.astype(int) - colour_of(track)) < 16).all(axis=1).any()
+            assert (np.abs(around.astype(int) - colour_of(track)) < 8).all(axis=1).any()
 
 
 def test_palette_is_told_apart_by_everyone() -> None:
