@@ -10,8 +10,9 @@ object. Between boxes of *different* tiles and (unless class-agnostic) the same 
 - truncated boxes that face each other across a seam are *joined* into their hull. The piece cut on its right must lie to the
   left of the piece cut on its left; tiles that overlap show the strip they share to both, so both pieces cover that strip.
   Two objects standing side by side do not: each ends where the other begins. Along the seam both must have the same extent
-  (`SEAM_ALIKE`; more strictly `SEAM_ALIKE_ABUTTING` where the tiles, and so the pieces, hardly overlap). The best-fitting
-  pieces are joined first, and two boxes of the same tile never end up in one object: the detector told them apart.
+  (`SEAM_ALIKE`; more strictly `SEAM_ALIKE_ABUTTING` where the tiles, and so the pieces, hardly overlap). Truncated boxes that
+  lie in each other by half are joined, too. The best-fitting pieces are joined first, and two boxes of the same tile never end
+  up in one object: the detector told them apart. What was joined takes part again, until nothing changes.
 
 **Copies** (`MergeConfig.method`, on what is left, in canonical order: score down, then coordinates, label, edges, tile):
 
@@ -48,7 +49,7 @@ Bool = NDArray[np.bool_]
 Matches = tuple[I64, F64]  # (P,2) rows i < j, sorted, and (P,) how alike they are
 
 LEFT, TOP, RIGHT, BOTTOM = 1, 2, 4, 8
-YIELD_SHARE = 0.5  # of a truncated box that must lie in a whole one
+PIECE_SHARE = 0.5  # of a truncated box that must lie in another one to be a piece of it
 SEAM_GAP_PX = (
     3.0  # two pieces of one object leave at most this between them (a box ends up to 2 px off its tile's edge)
 )
@@ -132,17 +133,26 @@ def _alike(one: F64, other: F64, elsewhere: Bool, config: MergeConfig) -> tuple[
 
 def _without_seams(rows: Detections, near: I64, matches: Matches, config: MergeConfig) -> tuple[Detections, Matches]:
     """Rows, and their matches, after truncated boxes have yielded or were joined."""
-    cut = rows.truncated != 0
-    seams = near[(cut[near[:, 0]] | cut[near[:, 1]]) & (rows.tile[near[:, 0]] != rows.tile[near[:, 1]])]
-    owner = _yield(rows, seams)
+    while True:
+        cut = rows.truncated != 0
+        seams = near[(cut[near[:, 0]] | cut[near[:, 1]]) & (rows.tile[near[:, 0]] != rows.tile[near[:, 1]])]
+        owner = _yield(rows, seams)
+        free = owner == np.arange(len(rows))
+        pieces = _join(rows, seams[free[seams].all(axis=1)])
+        if not pieces:
+            return _without_taken(rows, owner, matches)
+        hulls = [
+            _hull(rows[piece]) for piece in pieces
+        ]  # again: a hull may be what others are pieces of, or a piece itself
+        free[np.concatenate(pieces)] = False
+        rows = _sorted(Detections.concat([_with_best(rows, owner, np.flatnonzero(free)), *hulls]))
+        near = _neighbours(rows, config)
+        matches = _matching(rows, near, config)
+
+
+def _without_taken(rows: Detections, owner: I64, matches: Matches) -> tuple[Detections, Matches]:
+    """The rows that own themselves, in canonical order, and the matches among them."""
     free = owner == np.arange(len(rows))
-    pieces = _join(rows, seams[free[seams].all(axis=1)])
-    if pieces:
-        joined = [_hull(rows[piece]) for piece in pieces]
-        free_alone = free.copy()
-        free_alone[np.concatenate(pieces)] = False
-        rows = _sorted(Detections.concat([_with_best(rows, owner, np.flatnonzero(free_alone)), *joined]))
-        return rows, _matching(rows, _neighbours(rows, config), config)
     if free.all():
         return rows, matches
     kept = _with_best(rows, owner, np.flatnonzero(free))
@@ -164,7 +174,7 @@ def _yield(rows: Detections, pairs: I64) -> I64:
     piece, whole = piece[asks], whole[asks]
     xyxy = rows.xyxy.astype(np.float64)
     shared, size = boxes.intersection_paired(xyxy[piece], xyxy[whole]), boxes.area(xyxy[piece])
-    inside = (shared >= YIELD_SHARE * size) & (shared > 0)
+    inside = (shared >= PIECE_SHARE * size) & (shared > 0)
     piece, whole, share = piece[inside], whole[inside], shared[inside] / size[inside]
     order = np.lexsort(
         (-whole, share, piece)
@@ -181,7 +191,9 @@ def _join(rows: Detections, pairs: I64) -> list[I64]:
         return []
     across = _facing(rows, both, axis=0, before_bit=RIGHT, after_bit=LEFT)
     down = _facing(rows, both, axis=1, before_bit=BOTTOM, after_bit=TOP)
-    fit = np.maximum(across, down)
+    xyxy = rows.xyxy.astype(np.float64)
+    within: Any = boxes.ios_paired(xyxy[both[:, 0]], xyxy[both[:, 1]])
+    fit = np.maximum(np.maximum(across, down), np.where(within >= PIECE_SHARE, within, 0))
     both, fit = both[fit > 0], fit[fit > 0]
     both = both[np.lexsort((both[:, 1], both[:, 0], -fit))]
     group = {row: [row] for row in np.unique(both).tolist()}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streamdet import boxes
 from streamdet.config import MergeConfig
 from streamdet.merge import Merger, merge
-from streamdet.types import Detections
+from streamdet.types import Detections, TilePlan
 
 METHODS = ["greedy_nmm", "nmm", "nms", "soft_nms", "fusion"]
 COLUMNS = ["xyxy", "score", "label", "tile", "truncated"]
@@ -293,3 +293,60 @@ def test_ten_thousand_boxes_take_milliseconds() -> None:
         spent.append(time.perf_counter() - start)
     assert 1500 < len(merged) < 2600
     assert min(spent) < 0.25  # 10 to 15 ms on an idle core; the bound only tells it from a quadratic one (seconds)
+
+
+# ---------------------------------------------------------------------------------------------------- a whole plan of tiles
+
+
+def seen_in_tiles(
+    truth: np.ndarray, frame_wh: tuple[int, int], tile: int, overlap: int, seed: int, jitter_px: float
+) -> Detections:
+    """What a detector tells of `truth` in every tile: what shows there, a little wrong, if enough of it shows."""
+    random = np.random.default_rng(seed)
+    starts = [sorted({*range(0, size - tile, tile - overlap), size - tile}) for size in frame_wh]
+    tiles = np.array([[x, y, x + tile, y + tile] for y in starts[1] for x in starts[0]], np.int32)
+    n = len(tiles)
+    plan = TilePlan(frame_wh, (tile, tile), tiles, np.ones((n, 2), np.float32), np.zeros(n, np.uint8), n)
+    found = []
+    for number, area in enumerate(tiles.astype(float)):
+        noisy = truth + random.normal(0, jitter_px, truth.shape)
+        visible = np.concatenate([np.maximum(noisy[:, :2], area[:2]), np.minimum(noisy[:, 2:], area[2:])], axis=1)
+        shows = (visible[:, 2:] - visible[:, :2] >= 3).all(axis=1)
+        box = visible[shows].astype(np.float32)
+        index = np.full(len(box), number, np.int32)
+        found.append(Detections.of(box, random.uniform(0.3, 1, len(box)), 0, index, plan.truncated(box, index)))
+    return Detections.concat(found)
+
+
+def scattered_apart(
+    count: int, sides: tuple[float, float], frame_wh: tuple[int, int], gap: float, seed: int
+) -> np.ndarray:
+    random, kept = np.random.default_rng(seed), np.zeros((0, 4))
+    for _ in range(count * 4):
+        corner = random.uniform(0, frame_wh)
+        box = np.concatenate([corner, corner + random.uniform(*sides, 2)])[None]
+        grown = box + np.array([-gap, -gap, gap, gap])
+        if (box[0, 2:] < frame_wh).all() and not boxes.intersection(grown, kept).any():
+            kept = np.concatenate([kept, box])
+    return kept[:count]
+
+
+@pytest.mark.parametrize("method", ["greedy_nmm", "nmm", "nms", "fusion"])
+@pytest.mark.parametrize(
+    ("sides", "count", "gap", "jitter_px", "error_px"),
+    [((5, 7), 150, 7, 0.4, 3), ((8, 60), 120, 3, 0.5, 4), ((100, 400), 12, 8, 0.8, 8)],
+    ids=["tiny", "small", "large"],
+)
+def test_every_object_of_a_tiled_frame_is_one_row(
+    method: str, sides: tuple[float, float], count: int, gap: float, jitter_px: float, error_px: float
+) -> None:
+    for seed in range(6):
+        truth = scattered_apart(count, sides, (1280, 960), gap, seed)
+        found = seen_in_tiles(truth, (1280, 960), 320, 64, seed, jitter_px)
+        assert len(found) > len(truth)
+        merged = merge(found, MergeConfig(method=method))  # type: ignore[arg-type]
+        off = np.abs(merged.xyxy[:, None].astype(float) - truth[None]).max(axis=2)
+        assert len(merged) == len(truth)
+        assert sorted(off.argmin(axis=1).tolist()) == list(range(len(truth)))
+        assert off.min(axis=1).max() < error_px
+        assert not merged.truncated.any()
