@@ -46,7 +46,6 @@ __all__ = ["Merger", "merge"]
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
-Matches = tuple[I64, F64]  # (P,2) rows i < j, sorted, and (P,) how alike they are
 
 LEFT, TOP, RIGHT, BOTTOM = 1, 2, 4, 8
 PIECE_SHARE = 0.5  # of a truncated box that must lie in another one to be a piece of it
@@ -79,10 +78,9 @@ def merge(found: Detections, config: MergeConfig) -> Detections:
         return found
     rows = _sorted(found)
     near = _neighbours(rows, config)
-    matches = _matching(rows, near, config)
     if rows.truncated.any():
-        rows, matches = _without_seams(rows, near, matches, config)
-    pairs, value = matches
+        rows, near = _without_seams(rows, near, config)
+    pairs, value = _matching(rows, near, config)
     if not len(pairs):
         return rows
     if config.method == "soft_nms":
@@ -107,8 +105,8 @@ def _neighbours(rows: Detections, config: MergeConfig) -> I64:
     return np.asarray(pairs[rows.label[pairs[:, 0]] == rows.label[pairs[:, 1]]], np.int64)
 
 
-def _matching(rows: Detections, pairs: I64, config: MergeConfig) -> Matches:
-    """Those pairs that are copies of one object, and how alike they are."""
+def _matching(rows: Detections, pairs: I64, config: MergeConfig) -> tuple[I64, F64]:
+    """Those (P,2) pairs that are copies of one object, still sorted, and (P,) how alike they are."""
     xyxy = rows.xyxy.astype(np.float64)
     one, other = pairs[:, 0], pairs[:, 1]
     matching, value = _alike(xyxy.take(one, 0), xyxy.take(other, 0), rows.tile[one] != rows.tile[other], config)
@@ -131,8 +129,8 @@ def _alike(one: F64, other: F64, elsewhere: Bool, config: MergeConfig) -> tuple[
 # ---------------------------------------------------------------------------------------------------------------- seams
 
 
-def _without_seams(rows: Detections, near: I64, matches: Matches, config: MergeConfig) -> tuple[Detections, Matches]:
-    """Rows, and their matches, after truncated boxes have yielded or were joined."""
+def _without_seams(rows: Detections, near: I64, config: MergeConfig) -> tuple[Detections, I64]:
+    """Rows, and their neighbours, after truncated boxes have yielded or were joined."""
     while True:
         cut = rows.truncated != 0
         seams = near[(cut[near[:, 0]] | cut[near[:, 1]]) & (rows.tile[near[:, 0]] != rows.tile[near[:, 1]])]
@@ -140,29 +138,28 @@ def _without_seams(rows: Detections, near: I64, matches: Matches, config: MergeC
         free = owner == np.arange(len(rows))
         pieces = _join(rows, seams[free[seams].all(axis=1)])
         if not pieces:
-            return _without_taken(rows, owner, matches)
+            return _without_taken(rows, owner, near)
         hulls = [
             _hull(rows[piece]) for piece in pieces
         ]  # again: a hull may be what others are pieces of, or a piece itself
         free[np.concatenate(pieces)] = False
         rows = _sorted(Detections.concat([_with_best(rows, owner, np.flatnonzero(free)), *hulls]))
         near = _neighbours(rows, config)
-        matches = _matching(rows, near, config)
 
 
-def _without_taken(rows: Detections, owner: I64, matches: Matches) -> tuple[Detections, Matches]:
-    """The rows that own themselves, in canonical order, and the matches among them."""
+def _without_taken(rows: Detections, owner: I64, near: I64) -> tuple[Detections, I64]:
+    """The rows that own themselves, in canonical order, and the neighbours among them."""
     free = owner == np.arange(len(rows))
     if free.all():
-        return rows, matches
+        return rows, near
     kept = _with_best(rows, owner, np.flatnonzero(free))
     order = _canonical(kept)
     place = np.argsort(order)[np.cumsum(free) - 1]
-    pairs, value = matches
-    still = free[pairs[:, 0]] & free[pairs[:, 1]]
-    pairs, value = np.sort(place[pairs[still]], axis=1), value[still]
-    again = np.argsort(pairs[:, 0] * len(rows) + pairs[:, 1], kind="stable")
-    return kept[order], (pairs[again], value[again])
+    still = free[near[:, 0]] & free[near[:, 1]]
+    one, other = place[near[still, 0]], place[near[still, 1]]
+    first, second = np.minimum(one, other), np.maximum(one, other)
+    again = np.argsort(first * len(rows) + second, kind="stable")
+    return kept[order], np.stack([first[again], second[again]], axis=1)
 
 
 def _yield(rows: Detections, pairs: I64) -> I64:
