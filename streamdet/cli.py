@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamdet import __version__
-from streamdet.errors import EXIT_DONE, EXIT_INTERRUPTED, DependencyError, StreamdetError, redact
+from streamdet.errors import EXIT_DONE, EXIT_INTERRUPTED, DependencyError, OutputClosed, StreamdetError, redact
 
 if TYPE_CHECKING:
     from streamdet.api import Run
@@ -34,13 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)
+    except OutputClosed:  # `streamdet ... | head`: the reader has had enough
+        return EXIT_DONE
     except StreamdetError as error:
         print(f"streamdet: {redact(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:  # `streamdet ... | head`: the reader has had enough
-        sys.stderr.close()
+    except BrokenPipeError:
         return EXIT_DONE
 
 

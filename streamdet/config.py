@@ -119,8 +119,8 @@ class TrackerConfig(_Node, frozen=True):
     confirm_hits: Size = 3
     confirm_move_px: NonNegative = 8.0  # ... and either this net displacement
     confirm_score: Ratio = 0.6  # ... or this mean score
-    coast_s: NonNegative = 0.5
-    relink_s: NonNegative = 1.0
+    coast_s: NonNegative = 0.3
+    relink_s: NonNegative = 1.2
     max_speed_px_s: Positive = 6000.0
     class_agnostic: bool = True
 

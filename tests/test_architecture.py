@@ -61,7 +61,9 @@ def test_modules_import_only_from_lower_levels(path: Path) -> None:
             continue
         if LEVEL[parts[1]] == LEVEL[here] and LEVEL[here] in (0, 1, 4):
             continue
-        assert LEVEL[parts[1]] < LEVEL[here], f"{path.name} (level {LEVEL[here]}) imports {name} (level {LEVEL[parts[1]]})"
+        assert LEVEL[parts[1]] < LEVEL[here], (
+            f"{path.name} (level {LEVEL[here]}) imports {name} (level {LEVEL[parts[1]]})"
+        )
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

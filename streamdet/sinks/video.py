@@ -224,7 +224,8 @@ class _Sound:
         self._start_s = start_s  # time of the first picture in the source
         self._in = source.streams.audio[0]
         name = self._in.codec_context.name
-        self._copied = name in _COPIED_AUDIO
+        # AAC without its configuration is ADTS (AVI, MPEG-TS): the film's container cannot take it as it is
+        self._copied = name in _COPIED_AUDIO and not (name == "aac" and not self._in.codec_context.extradata)
         self._out: Any
         if self._copied:
             self._out = film.add_stream_from_template(self._in)
