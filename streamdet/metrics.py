@@ -49,11 +49,11 @@ class Distribution:
 
 
 class StageTimer:
-    """Times the stages of one frame after another; ``frame`` holds the seconds of the current one."""
+    """Times the stages of one frame after another; a stage entered twice in a frame adds up."""
 
     def __init__(self) -> None:
         self.stages: dict[str, Distribution] = {}
-        self.frame: dict[str, float] = {}
+        self._frame: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -61,13 +61,13 @@ class StageTimer:
         try:
             yield
         finally:
-            spent = time.perf_counter() - start
-            self.frame[stage] = spent
-            self.stages.setdefault(stage, Distribution()).add(spent)
+            self._frame[stage] = self._frame.get(stage, 0.0) + time.perf_counter() - start
 
     def take(self) -> dict[str, float]:
         """Seconds per stage of the frame just done; the next one starts with an empty record."""
-        done, self.frame = self.frame, {}
+        done, self._frame = self._frame, {}
+        for stage, spent in done.items():
+            self.stages.setdefault(stage, Distribution()).add(spent)
         return done
 
     def summary_ms(self) -> dict[str, dict[str, float]]:
