@@ -13,7 +13,7 @@ from pathlib import Path
 
 from streamdet.errors import ModelError
 
-__all__ = ["Header", "Port", "read_header"]
+__all__ = ["Header", "Port", "read_header", "without_weight_inputs"]
 
 _DTYPES = {
     1: "float32",
@@ -77,6 +77,41 @@ def read_header(path: str | Path) -> Header:
     except OSError as error:
         reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
         raise ModelError(f"the model file {file} {reason}; give the path of an .onnx file") from None
+
+
+def without_weight_inputs(path: str | Path) -> bytes | None:
+    """The model with its weights no longer listed among its inputs, or None if they are not.
+
+    Some exporters (Paddle's) list them. A runtime must then expect them to be overridden and cannot fold anything into
+    them: ONNX Runtime takes 1.6 times as long.
+    """
+    with Path(path).open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start, stop = next((a, b) for number, a, b in _fields(data, 0, len(data)) if number == _MODEL_GRAPH)
+        parts = list(_fields(data, start, stop))
+        if any(b == 0 for _, _, b in parts):
+            return None  # a bare number in a graph: nothing we know
+        weights = {_name(data, a, b) for number, a, b in parts if number == _GRAPH_INITIALIZER}
+        kept, begin, dropped = [], start, 0
+        for number, a, b in parts:
+            if number == _GRAPH_INPUT and _port(data, a, b).name in weights:
+                dropped += 1
+            else:
+                kept.append(data[begin:b])
+            begin = b
+        if not dropped:
+            return None
+        graph = b"".join(kept)
+        before = start - 1 - len(_as_varint(stop - start))  # one byte of key, then the length
+        return data[:before] + data[before : before + 1] + _as_varint(len(graph)) + graph + data[stop:]
+
+
+def _as_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
 
 
 def _model(data: mmap.mmap, file: Path) -> Header:

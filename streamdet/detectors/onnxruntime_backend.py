@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streamdet.detectors.backend import Chunk, chunks, refused
 from streamdet.detectors.decode.layout import Raw
+from streamdet.detectors.onnx_header import without_weight_inputs
 from streamdet.detectors.sniff import extra_inputs
 from streamdet.detectors.spec import ModelFile
 
@@ -99,6 +100,7 @@ class OnnxRuntimeBackend:
         # threads that spin while they wait would take the cores of decoding and tracking
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            return onnxruntime.InferenceSession(str(self._file.path), options, providers=["CPUExecutionProvider"])
+            source = without_weight_inputs(self._file.path) or str(self._file.path)
+            return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:
             raise refused(self._file.path, "onnxruntime", error) from None

@@ -13,7 +13,7 @@ from detector_graphs import save_constant, save_identity
 
 from streamdet.config import ModelConfig
 from streamdet.detectors.network import open_detector
-from streamdet.detectors.onnx_header import read_header
+from streamdet.detectors.onnx_header import read_header, without_weight_inputs
 from streamdet.detectors.spec import read_model
 from streamdet.errors import ModelError
 
@@ -64,6 +64,26 @@ def test_header_of_the_real_files(shared_data: Path) -> None:
     assert files
     for path in files:
         check_header(path)
+
+
+def test_weights_listed_as_inputs_are_taken_off_the_list(tmp_path: Path) -> None:
+    path = save_constant(tmp_path / "a.onnx", {"o": V8 + 3}, metadata={"names": "{0: 'a', 1: 'b'}"})
+    assert without_weight_inputs(path) is None
+    model = onnx.load(str(path))
+    for weight in model.graph.initializer:
+        model.graph.input.insert(0, onnx.helper.make_tensor_value_info(weight.name, weight.data_type, weight.dims))
+    onnx.save(model, str(path))
+    check_header(path)
+    cleaned = without_weight_inputs(path)
+    assert cleaned is not None
+    again = onnx.load_from_string(cleaned)
+    onnx.checker.check_model(again)
+    assert [value.name for value in again.graph.input] == ["images"]
+    for field in ("node", "initializer", "output"):
+        assert list(getattr(again.graph, field)) == list(getattr(model.graph, field))
+    assert list(again.metadata_props) == list(model.metadata_props)
+    with enter(path) as detector:
+        assert detector.labels == ("a", "b")
 
 
 def test_a_file_cut_anywhere_is_refused_or_whole(tmp_path: Path) -> None:
