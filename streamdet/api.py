@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import platform
@@ -13,7 +14,7 @@ from typing import Any, Literal
 from streamdet import __version__
 from streamdet.assemble import Assembled, Outputs, assemble
 from streamdet.config import Config, load, with_values
-from streamdet.errors import StreamdetError
+from streamdet.errors import OutputError, StreamdetError
 from streamdet.pipeline import Pipeline, Stream
 from streamdet.types import Event, Result
 
@@ -46,8 +47,13 @@ class Run:
                 assembled.pipeline.stop()
             try:
                 yield from assembled.pipeline
-            finally:
+            except BaseException:
                 self._close(assembled, time.monotonic() - started_s)
+                with contextlib.suppress(OutputError):  # the first error is the one to tell
+                    self._write_summary()
+                raise
+            self._close(assembled, time.monotonic() - started_s)
+            self._write_summary()
 
     def stop(self, *, abort: bool = False) -> None:
         """Finish the files as they are and end the loop; with `abort`, do not wait for what is still queued."""
@@ -75,10 +81,11 @@ class Run:
             "warnings": [*assembled.detector.warnings],
             "errors": [str(error) for error in assembled.pipeline.errors if isinstance(error, StreamdetError)],
         }
-        target = self.config.output.summary or (
-            str(Path(self.config.output.dir) / "summary.json") if self.config.output.dir else None
-        )
-        if target:
+
+    def _write_summary(self) -> None:
+        output = self.config.output
+        target = output.summary or (str(Path(output.dir) / "summary.json") if output.dir else None)
+        if target and self.summary["streams"]:  # a run in which nothing opened leaves no litter
             from streamdet.sinks.summary import write_summary
 
             write_summary(target, self.summary)

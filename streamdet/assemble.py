@@ -278,6 +278,11 @@ def assemble(config: Config) -> Iterator[Assembled]:
     specs = sources_of(config.sources)
     outputs = [outputs_of(spec, config.output, alone=len(specs) == 1) for spec in specs]
     detector = _make_detector(config)
+    stills = [spec.uri for spec in specs if spec.still]
+    if stills and find_model(config.model.name) is None:
+        raise UsageError(
+            f"{stills[0]} is a still picture and `motion` finds only what moves; give a network with --model FILE.onnx"
+        )
     with detector:
         openers: list[Opener] = [
             functools.partial(_open_stream, spec, out, config, detector)

@@ -165,7 +165,7 @@ def _conf(text: str) -> float | dict[str, float]:
         pass
     try:
         return {name: float(value) for name, value in _pairs(text, "--conf")}
-    except ValueError:
+    except (ValueError, UsageError):
         raise UsageError(f"--conf {text}: expected a number or NAME:NUMBER,.. as in ball:0.4,person:0.3") from None
 
 
