@@ -1,0 +1,92 @@
+"""Is a region a mover, a ghost, or a fragment of something else? And how sure is that?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from streamdet.motion.activity import BLOCK_PX
+from streamdet.motion.background import Patch
+from streamdet.motion.regions import Planes, Shapes, Window
+from streamdet.types import F32, U8, Bool
+
+__all__ = ["Verdict", "judge"]
+
+_KERNEL = np.ones((3, 3), np.uint8)
+_STILL_BELOW = 0.4  # share of moving pixels
+_MOST_TESTED = 48
+_SPLIT_BELOW_PX = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """keep (R,) which regions are real; patches: where the background is wrong and takes the picture over; ages (blocks) in s."""
+
+    keep: Bool
+    patches: list[Patch]
+
+
+def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hold_s: float, dt_s: float) -> Verdict:
+    """Sort out ghosts (the background shows what is no longer there) and what has stood still for `hold_s` seconds.
+
+    `age_s` (block map) is updated in place: how long something has stood still in each block.
+    """
+    keep = np.ones(len(shapes), bool)
+    patches: list[Patch] = []
+    standing = np.zeros(age_s.shape, bool)
+    still = np.flatnonzero(shapes.moving < _STILL_BELOW)
+    for row in still[np.argsort(-shapes.area[still], kind="stable")][:_MOST_TESTED]:
+        box = shapes.xyxy[row].astype(int)
+        blocks = np.s_[box[1] // BLOCK_PX : -(-box[3] // BLOCK_PX), box[0] // BLOCK_PX : -(-box[2] // BLOCK_PX)]
+        x, y, mask = _mask_of(shapes, windows, int(row), planes.luma.shape)
+        if np.median(age_s[blocks]) > hold_s:
+            patches.append((x, y, mask))
+            keep[row] = False
+            continue
+        standing[blocks] = True
+        found = _ghosts(planes, x, y, mask, mixed=abs(float(shapes.sign[row])) < 0.9)
+        for ghost in found:
+            patches.append((x, y, cv2.dilate(ghost, _KERNEL)))
+        if found and sum(int(np.count_nonzero(g)) for g in found) > 0.7 * np.count_nonzero(mask):
+            keep[row] = False
+    age_s += np.float32(dt_s)
+    age_s[~standing] = 0
+    return Verdict(keep, patches)
+
+
+def _mask_of(shapes: Shapes, windows: list[Window], row: int, shape: tuple[int, ...]) -> tuple[int, int, U8]:
+    """The pixels of a region as a mask with 2 px of margin, and the mask's place."""
+    window = windows[shapes.window[row]]
+    x1, y1, x2, y2 = (int(v) for v in shapes.xyxy[row])
+    wx, wy = window.xyxy[:2]
+    inside = np.s_[y1 - wy : y2 - wy, x1 - wx : x2 - wx]
+    own = ((window.labels[inside] == shapes.label[row]) & (window.mask[inside] > 0)).astype(np.uint8)
+    left, top = min(2, x1), min(2, y1)
+    right, bottom = min(2, shape[1] - x2), min(2, shape[0] - y2)
+    return x1 - left, y1 - top, np.pad(own, ((top, bottom), (left, right)))
+
+
+def _ghosts(planes: Planes, x: int, y: int, mask: U8, *, mixed: bool) -> list[U8]:
+    """The parts of `mask` whose outline is an edge in the background but not in the picture.
+
+    A creeping object and the place it has left hang together; their differences have opposite signs, so parts of
+    one sign are tried on their own.
+    """
+    height, width = mask.shape
+    now = planes.luma[y : y + height, x : x + width]
+    then = planes.background[y : y + height, x : x + width]
+    edges_now, edges_then = (cv2.morphologyEx(p, cv2.MORPH_GRADIENT, _KERNEL) for p in (now, then))
+
+    def is_ghost(part: U8) -> bool:
+        outline = cv2.morphologyEx(part, cv2.MORPH_GRADIENT, _KERNEL) > 0
+        return bool(edges_then[outline].mean() > 1.5 * edges_now[outline].mean() + 3.0)
+
+    if is_ghost(mask):
+        return [mask]
+    if not mixed or mask.size > _SPLIT_BELOW_PX:
+        return []
+    brighter = (now > then).astype(np.uint8)
+    parts = (np.asarray(mask & brighter, np.uint8), np.asarray(mask & (1 - brighter), np.uint8))
+    return [part for part in parts if np.count_nonzero(part) >= 2 and is_ghost(part)]

@@ -1,0 +1,74 @@
+"""What a coarse sample of the picture tells: is this frame a repeat, did the light jump, is it another scene?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from streamdet.types import F32, I16, U8
+
+__all__ = ["Relight", "fit_light", "sample", "spread"]
+
+_SAMPLES = 32_768
+_BINS = 12
+
+
+def sample(plane: U8) -> I16:
+    """About 32,000 evenly spaced pixels of a plane, flat i16. The same grid for every plane of one size."""
+    height, width = plane.shape
+    stride = max(1, int(np.sqrt(height * width / _SAMPLES)))
+    return plane[stride // 2 :: stride, stride // 2 :: stride].astype(np.int16).ravel()
+
+
+def spread(difference: I16) -> float:
+    """Robust standard deviation of a difference in grey levels, resolved below one level.
+
+    The 68th percentile of the absolute value, interpolated inside the histogram bin it falls into.
+    """
+    count = np.bincount(np.abs(difference), minlength=2)
+    total = np.cumsum(count)
+    want = 0.6827 * total[-1]
+    level = int(np.searchsorted(total, want))
+    below = float(total[level - 1]) if level else 0.0
+    inside = (want - below) / max(float(count[level]), 1.0)
+    return 0.5 * inside if level == 0 else level - 0.5 + inside
+
+
+@dataclass(frozen=True, slots=True)
+class Relight:
+    """How the picture's brightness relates to an earlier one's.
+
+    ``table`` (256,) u8 maps the old levels to the new; ``shift`` is the largest change it makes to a level in use;
+    ``before`` and ``after`` are the shares of pixels that agree without and with it.
+    """
+
+    table: U8
+    shift: float
+    before: float
+    after: float
+
+
+def fit_light(now: I16, then: I16, tolerance: float) -> Relight:
+    """Robust gain and offset that turn `then` into `now` (both from :func:`sample`): a line through the medians of level bins."""
+    before = float(np.mean(np.abs(now - then) <= tolerance))
+    order = np.argsort(then, kind="stable")
+    parts = np.array_split(order, min(_BINS, max(1, len(order) // 16)))
+    x = np.array([np.median(then[p]) for p in parts], np.float32)
+    y = np.array([np.median((now - then)[p]) for p in parts], np.float32)
+    gain, offset = _robust_line(x, y)
+    levels = np.arange(256, dtype=np.float32)
+    table = np.clip(levels * (1 + gain) + offset + 0.5, 0, 255).astype(np.uint8)
+    lit = table[then].astype(np.int16)
+    after = float(np.mean(np.abs(now - lit) <= tolerance))
+    used = x[[0, -1]]
+    return Relight(table, float(np.abs(used * gain + offset).max()), before, after)
+
+
+def _robust_line(x: F32, y: F32) -> tuple[float, float]:
+    """Theil-Sen slope and intercept; a slope only where the levels spread widely enough to tell one."""
+    dx = x[:, None] - x[None, :]
+    far = dx > 12
+    slope = float(np.median(((y[:, None] - y[None, :])[far]) / dx[far])) if far.sum() >= 3 else 0.0
+    slope = float(np.clip(slope, -0.6, 1.5))
+    return slope, float(np.median(y - slope * x))

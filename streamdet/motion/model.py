@@ -1,0 +1,231 @@
+"""The motion model of one stream: Frame -> Motion.
+
+A frame goes through this once: is it a repeat, another scene, other light, another view (settle that first); which blocks
+differ from the background; what regions their differing pixels form; which of those are ghosts; how sure is each. The
+background is brought up to date at the beginning of the *next* call, so what is handed out is the background before this frame.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from streamdet.config import MotionConfig
+from streamdet.motion.activity import BLOCK_PX, BlockMaxima, BlockNoise, tolerant_difference
+from streamdet.motion.align import warp
+from streamdet.motion.background import Background, Patch
+from streamdet.motion.camera import Camera
+from streamdet.motion.judge import judge
+from streamdet.motion.light import Relight, fit_light, sample, spread
+from streamdet.motion.regions import Planes, Shapes, find_regions
+from streamdet.motion.repeats import Repeats
+from streamdet.motion.strength import describe, strength_of
+from streamdet.types import F32, U8, Bool, Frame, Motion, MotionState
+
+__all__ = ["MotionModel"]
+
+_HOLD = 5.0  # background time constants after which what stands still is part of the scene
+_SIGMAS_PER_LEVEL = 3.0  # the largest of 256 noisy pixels lies about three sigma out
+_HIGHEST_THRESHOLD = 48.0
+_BUSY_SHARE = 0.08  # of the blocks; below it nobody asks whether the camera moves
+_AGREE = 0.9  # share of pixels that agree with the preceding frame in an ordinary picture
+_CUT_BELOW = 0.4
+_LARGEST_GAP_S = 5.0
+_USUAL_DT_S = 1 / 30
+_DETAIL_AT_LEAST_PX, _DETAIL_SHARE = 40.0, 1 / 12
+
+
+class MotionModel:
+    """Stateful, one per stream: call it with every frame, in order. A new epoch or picture size starts afresh."""
+
+    def __init__(self, config: MotionConfig | None = None) -> None:
+        self._config = config or MotionConfig()
+        self._scene: _Scene | None = None
+
+    def __call__(self, frame: Frame) -> Motion:
+        """What changed in `frame`. The planes are valid until the next call."""
+        if frame.still:
+            self._scene = None
+            return Motion(luma=frame.picture.luma)
+        scene = self._scene
+        if scene is not None and scene.epoch == frame.epoch and scene.wh == frame.wh:
+            motion = scene.look(frame)
+            if motion is not None:
+                return motion
+        self._scene = _Scene(frame, self._config)
+        return Motion(luma=frame.picture.luma, state="first" if scene is None or scene.epoch != frame.epoch else "cut")
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """What the background has yet to learn from the frame it was last compared with."""
+
+    luma: U8
+    dt_s: float
+    frozen: Bool
+    patches: list[Patch]
+
+
+class _Scene:
+    """Everything known of one continuous shot."""
+
+    def __init__(self, frame: Frame, config: MotionConfig) -> None:
+        luma = _rows_together(frame.picture.luma)
+        self.wh, self.epoch = frame.wh, frame.epoch
+        self._config = config
+        self._limit_px = config.largest_px or max(_DETAIL_AT_LEAST_PX, _DETAIL_SHARE * frame.wh[1])
+        self._pts_s, self._dt_s = frame.pts_s, _USUAL_DT_S
+        self._previous, self._before_previous = luma, None
+        self._sample = sample(luma)
+        self._background = Background(luma, config.background_s)
+        self._maxima = BlockMaxima(frame.wh)
+        self._noise = BlockNoise(self._maxima.shape)
+        self._camera = Camera(frame.wh)
+        self._repeats = Repeats()
+        self._standing_s = np.zeros(self._maxima.shape, np.float32)
+        self._change = np.zeros(self._maxima.shape, np.uint8)
+        self._update: _Update | None = None
+        self._last: Motion | None = None
+
+    def look(self, frame: Frame) -> Motion | None:
+        """The Motion of `frame`, or None if it begins another scene."""
+        luma, dt_s = _rows_together(frame.picture.luma), self._elapsed(frame)
+        change = self._maxima(luma, self._previous)
+        now = sample(luma)
+        if self._last is not None and self._repeats(now - self._sample, change, self._last, dt_s):
+            return replace(self._last, luma=frame.picture.luma, state="repeat")
+        self._learn()
+        noise = spread(now - self._sample)
+        state: MotionState = "steady"
+        light = self._light(now, noise)
+        if light is not None:
+            state = "exposure"
+            self._relight(light)
+            change = self._maxima(luma, self._previous)
+        threshold = self._threshold()
+        moving = self._follow_camera(luma, change > threshold, dt_s)
+        agree = float(np.mean(np.abs(now - self._sample) <= max(12.0, 4 * noise))) if light is None else light.after
+        if not moving and agree < _CUT_BELOW and not self._camera.agreeing:
+            return None
+        planes = self._planes(luma, moving)
+        if moving:
+            change = self._maxima.of(tolerant_difference(luma, planes.previous))
+            away = self._maxima.of(tolerant_difference(luma, planes.background))
+            state = "moving" if state == "steady" else state
+        else:
+            self._follow_light(now)
+            away = self._maxima(luma, planes.background)
+        shapes, frozen, patches = self._regions(planes, away, change, threshold, dt_s)
+        features = describe(shapes, away > threshold, self._change, self._noise.level)
+        self._noise.update(np.minimum(change, away), dt_s)
+        before = self._before_previous
+        if moving and before is not None:
+            before = warp(before, self._camera.step, planes.previous)
+        self._last = Motion(
+            luma=frame.picture.luma,
+            previous=planes.previous,
+            before_previous=before,
+            background=planes.background,
+            regions=shapes.xyxy,
+            strength=strength_of(features),
+            state=state,
+            shift_xy=self._camera.shift_xy if moving else (0.0, 0.0),
+            dt_s=dt_s,
+            noise=noise,
+        )
+        self._remember(frame, luma, planes, now, change)
+        self._update = _Update(luma, dt_s, frozen, patches)
+        return self._last
+
+    def _elapsed(self, frame: Frame) -> float:
+        """Media seconds since the preceding distinct frame; the usual step where the file's clock stands or runs backwards."""
+        dt_s = frame.pts_s - self._pts_s
+        if not 0 < dt_s:
+            return self._dt_s
+        self._dt_s = min(dt_s, _LARGEST_GAP_S)
+        return dt_s
+
+    def _threshold(self) -> F32:
+        config = self._config
+        level = self._noise.level * np.float32(config.threshold_sigma / _SIGMAS_PER_LEVEL)
+        return np.clip(level, config.min_level, max(_HIGHEST_THRESHOLD, config.min_level))
+
+    def _light(self, now: np.ndarray[tuple[int, ...], np.dtype[np.int16]], noise: float) -> Relight | None:
+        """A jump in brightness of the whole picture that explains why little agrees with the preceding frame."""
+        tolerance = max(4.0, 2.0 * min(noise, 6.0))
+        if np.mean(np.abs(now - self._sample) <= tolerance) > _AGREE:
+            return None
+        light = fit_light(now, self._sample, tolerance)
+        explains = light.after > 0.6 and light.after > light.before + 0.25
+        return light if explains and light.shift >= 3.0 else None
+
+    def _relight(self, light: Relight) -> None:
+        self._background.relight(light.table)
+        self._previous = np.asarray(cv2.LUT(self._previous, light.table), np.uint8)
+        if self._before_previous is not None:
+            self._before_previous = np.asarray(cv2.LUT(self._before_previous, light.table), np.uint8)
+        self._sample = light.table[self._sample].astype(np.int16)
+
+    def _follow_light(self, now: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> None:
+        """A slow change of the whole picture: the background goes along."""
+        background = sample(self._background.plane)
+        if abs(float(np.median(now - background))) < 2.0:
+            return
+        light = fit_light(now, background, 4.0)
+        if light.after > light.before + 0.1:
+            self._background.relight(light.table)
+
+    def _follow_camera(self, luma: U8, changed: Bool, dt_s: float) -> bool:
+        if self._config.compensate == "off":
+            return False
+        return self._camera.follow(self._background.plane, luma, float(changed.mean()) > _BUSY_SHARE, dt_s)
+
+    def _planes(self, luma: U8, moving: bool) -> Planes:
+        if not moving:
+            return Planes(luma, self._previous, self._background.plane)
+        previous = warp(self._previous, self._camera.step, luma)
+        return Planes(luma, previous, self._camera.seen_now(self._background.plane, luma), tolerant=True)
+
+    def _regions(
+        self, planes: Planes, away: U8, change: U8, threshold: F32, dt_s: float
+    ) -> tuple[Shapes, Bool, list[Patch]]:
+        shapes, windows = find_regions(planes, away > threshold, threshold, self._limit_px)
+        verdict = judge(planes, shapes, windows, self._standing_s, self._config.background_s * _HOLD, dt_s)
+        shapes = shapes[verdict.keep]
+        frozen = np.zeros(away.shape, bool)
+        for x1, y1, x2, y2 in (shapes.xyxy[shapes.parent == 0] // BLOCK_PX).astype(int).tolist():
+            frozen[y1 : y2 + 1, x1 : x2 + 1] = True
+        frozen &= away > threshold / 2
+        return shapes, frozen, verdict.patches
+
+    def _remember(self, frame: Frame, luma: U8, planes: Planes, now: np.ndarray[tuple[int, ...], np.dtype[np.int16]], change: U8) -> None:
+        self._before_previous = planes.previous
+        self._previous, self._sample, self._change, self._pts_s = luma, now, change, frame.pts_s
+        # planes.previous is aligned onto this frame, so both are in this frame's view
+
+    def _learn(self) -> None:
+        """Bring the background up to date with the frame before."""
+        update, self._update = self._update, None
+        if update is None:
+            return
+        camera, background = self._camera, self._background
+        if not camera.moving:
+            background.heal(update.luma, update.patches)
+            background.update(update.luma, update.dt_s, update.frozen)
+            return
+        if camera.wants_new_anchor():
+            background.replace(camera.seen_now(background.plane, update.luma))
+            camera.anchor_here()
+        seen = camera.seen_from_anchor(update.luma, background.plane)
+        background.update(seen, 3 * update.dt_s, np.zeros_like(update.frozen))  # resampling blurs: follow faster
+
+
+def _rows_together(luma: U8) -> U8:
+    """The plane with pixels of a row side by side in memory, as OpenCV wants them (upright video is a view as it is)."""
+    if luma.strides[1] == 1:
+        return luma
+    if luma.strides[0] == 1:
+        return np.asarray(cv2.transpose(luma.T), np.uint8)
+    return np.ascontiguousarray(luma)

@@ -1,0 +1,50 @@
+"""Is this frame an exact repeat of the one before? 15-18 % of broadcast and phone frames are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamdet.motion.activity import BLOCK_PX
+from streamdet.types import I16, U8, Motion
+
+__all__ = ["Repeats"]
+
+_QUIET = 0.3  # of the usual mean difference: noise repeats itself only in a copy
+_LARGE, _LARGE_SHARE = 12, 2e-4  # a level, and the share of pixels that may exceed it
+_LONGEST_S = 0.25  # what does not change for longer is a still scene
+
+
+class Repeats:
+    """Knows how much frames of this stream usually differ, and calls those repeats that differ far less.
+
+    A still scene with sensor noise differs as usual. In one without noise (rendered, or coded as "skip") a repeat shows in
+    movers that stopped all at once; if none moved before there is nothing to hold, and the frame counts as steady.
+    """
+
+    def __init__(self) -> None:
+        self._usual = 0.0
+        self._held_s = 0.0
+
+    def __call__(self, difference: I16, change: U8, last: Motion, dt_s: float) -> bool:
+        """`difference`: sampled, to the preceding distinct frame; `change`: its largest per block; `last`: that frame's Motion."""
+        mean = float(np.abs(difference).mean())
+        if dt_s <= _LONGEST_S and self._is_copy(mean, change, last):
+            return True
+        self._usual = mean if self._usual == 0 else self._usual + 0.1 * (mean - self._usual)
+        return False
+
+    def _is_copy(self, mean: float, change: U8, last: Motion) -> bool:
+        if mean > _QUIET * self._usual or np.mean(change > _LARGE) > _LARGE_SHARE * BLOCK_PX**2 / 4:
+            return False
+        if last.previous is None or not len(last.regions):
+            return self._usual > 0.5  # a noisy picture without a mover: no noise now means a copy
+        column, row = _centres(last)
+        was = last.strength > 0.3
+        if not was.any():
+            return self._usual > 0.5
+        return bool((change[row[was], column[was]] <= _LARGE // 2).all())
+
+
+def _centres(last: Motion) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.int64]], ...]:
+    middle = (last.regions[:, :2] + last.regions[:, 2:]) / 2 // BLOCK_PX
+    return middle[:, 0].astype(np.int64), middle[:, 1].astype(np.int64)
