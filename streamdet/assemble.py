@@ -206,9 +206,10 @@ def outputs_of(spec: SourceSpec, output: OutputConfig, *, alone: bool) -> Output
     if folder:
         stem = spec.stream
         named["frames"] = named["frames"] or str(folder / f"{stem}.frames.jsonl")
-        named["events"] = named["events"] or str(folder / f"{stem}.events.jsonl")
-        if not spec.still and not output.no_video:
-            named["video"] = named["video"] or str(folder / f"{stem}.mp4")
+        if not spec.still:  # nothing happens in a still
+            named["events"] = named["events"] or str(folder / f"{stem}.events.jsonl")
+            if not output.no_video:
+                named["video"] = named["video"] or str(folder / f"{stem}.mp4")
     images = None
     if spec.still:
         images = str(folder) if folder and not output.no_video else None

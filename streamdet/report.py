@@ -145,7 +145,8 @@ def _objects(stream: dict[str, Any]) -> str:
     by_label = stream["objects"].get("objects", {})
     total = sum(by_label.values())
     names = ", ".join(f"{count} {label}" for label, count in sorted(by_label.items(), key=lambda item: -item[1])[:6])
-    return f"{total} tracked objects" + (f" ({names})" if names else "") + f", {stream['events']} events"
+    told = f"{total} objects" + (f" ({names})" if names else "")
+    return told if stream["times_real_time"] is None else f"{told}, {stream['events']} events"
 
 
 def describe_bench(summary: dict[str, Any]) -> str:

@@ -51,7 +51,13 @@ class RulesEngine:
         self._captured_s: float | None = None  # of the last frame, if it is live
 
     def __call__(self, frame: Frame, tracks: Tracks) -> tuple[Event, ...]:
-        """Take one frame's tracks. Events stand in the order: ends, then per kind new, zones, lines, updates."""
+        """Take one frame's tracks. Events stand in the order: ends, then per kind new, zones, lines, updates.
+
+        What is in a still picture is counted; nothing happens in it, so there are no events.
+        """
+        if frame.still:
+            self._objects.update(tracks.label.tolist())
+            return ()
         events: list[Event] = []
         if self._stamp and self._stamp["epoch"] != frame.epoch:
             events += self.finish()

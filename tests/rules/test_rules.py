@@ -369,3 +369,20 @@ def test_a_thousand_tracks_are_a_matter_of_milliseconds() -> None:
         stage.step(where)
         spent.append(time.perf_counter() - start)
     assert min(spent[3:]) < 0.1  # about 3 ms, most of it this test's own
+
+
+def test_a_still_picture_is_counted_but_nothing_happens_in_it() -> None:
+    from streamdet.types import CONFIRMED, Frame, Picture, Tracks
+
+    grey = np.full((48, 64), 128, np.uint8)
+    frame = Frame("photos", 0, 0.0, Picture(grey, bgr=np.repeat(grey[..., None], 3, 2)), 0.0, still=True, name="a.png")
+    one = np.ones(1, np.int64)
+    tracks = Tracks(
+        id=one, key=one, xyxy=np.array([[1, 1, 9, 9]], np.float32), velocity_xy=np.zeros((1, 2), np.float32),
+        score=np.ones(1, np.float32), label=np.zeros(1, np.int32), state=np.full(1, CONFIRMED, np.uint8),
+        age_s=np.zeros(1, np.float32), detection_row=np.zeros(1, np.int32),
+    )  # fmt: skip
+    engine = RulesEngine(RulesConfig(), labels=("ball",), stream="photos")
+    assert engine(frame, tracks) == ()
+    assert engine.finish() == ()
+    assert engine.counts()["objects"] == {"ball": 1}
