@@ -12,10 +12,13 @@ from numpy.typing import NDArray
 from streamdet.detectors.decode.layout import Raw
 from streamdet.errors import ModelError
 
-__all__ = ["Backend", "Chunk", "chunks", "refused"]
+__all__ = ["Backend", "Chunk", "Piece", "chunks", "refused"]
 
 Chunk = tuple[int, int, Raw]
 """First tile row, number of tiles, outputs by name. With a fixed batch the outputs may hold rows beyond that number."""
+
+Piece = tuple[int, int, NDArray[Any]]
+"""First tile row, number of tiles, (step, ...) tiles."""
 
 
 class Backend(Protocol):
@@ -35,7 +38,7 @@ class Backend(Protocol):
         ...
 
 
-def chunks(data: NDArray[Any], step: int) -> Iterator[tuple[int, int, NDArray[Any]]]:
+def chunks(data: NDArray[Any], step: int) -> Iterator[Piece]:
     """(first row, rows, (step, ...) array) pieces; the last one is filled up by repeating its last tile."""
     for first in range(0, len(data), step):
         piece = data[first : first + step]

@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from streamdet.detectors.backend import Chunk, chunks, refused
+from streamdet.detectors.backend import Chunk, Piece, chunks, refused
 from streamdet.detectors.decode.layout import Raw
 from streamdet.detectors.onnx_header import without_weight_inputs
 from streamdet.detectors.sniff import extra_inputs
@@ -71,9 +71,7 @@ class OnnxRuntimeBackend:
                 self._wide = self._session(self._threads)
             yield first, rows, self._run(self._wide, piece, beside)
 
-    def _side_by_side(
-        self, pieces: list[tuple[int, int, NDArray[Any]]], beside: dict[str, NDArray[Any]]
-    ) -> Iterator[Chunk]:
+    def _side_by_side(self, pieces: list[Piece], beside: dict[str, NDArray[Any]]) -> Iterator[Chunk]:
         """A few runs ahead of the reader, no more: outputs of hundreds of tiles are not kept."""
         assert self._pool is not None
         waiting: deque[tuple[int, int, Future[Raw]]] = deque()
@@ -97,8 +95,9 @@ class OnnxRuntimeBackend:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # threads that spin while they wait would take the cores of decoding and tracking
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # waiting threads may spin inside a run, but never after it: decoding and tracking need the cores
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+        options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             source = without_weight_inputs(self._file.path) or str(self._file.path)
             return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

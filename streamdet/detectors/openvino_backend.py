@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from streamdet.detectors.backend import Chunk, chunks, refused
+from streamdet.detectors.backend import Chunk, Piece, chunks, refused
 from streamdet.detectors.decode.layout import Raw
 from streamdet.detectors.sniff import extra_inputs
 from streamdet.detectors.spec import ModelFile
@@ -20,12 +20,30 @@ from streamdet.errors import DependencyError
 
 __all__ = ["OpenVinoBackend", "installed"]
 
-_SIZES_KEPT = 4
+_SIZES_KEPT = 8
 
 
 def installed() -> bool:
     """Whether the package is there, without importing it."""
     return importlib.util.find_spec("openvino") is not None
+
+
+def _imported() -> Any:
+    """The package, imported without its telemetry: it would tell Google Analytics of every import."""
+    silenced = "openvino_telemetry" not in sys.modules
+    if silenced:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # makes its import fail, which is foreseen
+    try:
+        import openvino
+
+        return openvino
+    except ImportError as error:
+        raise DependencyError(
+            f"openvino is installed but broken ({error}); run `pip install --force-reinstall openvino`"
+        ) from None
+    finally:
+        if silenced:
+            del sys.modules["openvino_telemetry"]
 
 
 class OpenVinoBackend:
@@ -53,14 +71,7 @@ class OpenVinoBackend:
             raise DependencyError(
                 "the backend openvino is not installed; run `pip install 'streamdet[openvino]'`, or use --backend onnxruntime"
             )
-        # its telemetry is asked for by command-line tools only, but be sure
-        os.environ.setdefault("OPENVINO_TELEMETRY_DISABLE", "1")
-        try:
-            import openvino
-        except ImportError as error:
-            raise DependencyError(
-                f"openvino is installed but broken ({error}); run `pip install --force-reinstall openvino`"
-            ) from None
+        openvino = _imported()
         self._version = openvino.__version__.split("-")[0]
         self._core = openvino.Core()
         return self
@@ -75,11 +86,24 @@ class OpenVinoBackend:
         self._core = None
 
     def infer(self, data: NDArray[Any]) -> Iterator[Chunk]:
-        requests = self._compiled((self._step, *data.shape[1:]))
+        pieces = list(chunks(data, self._step))
+        shape = (self._step, *data.shape[1:])
+        # tiles that would leave more than half of the threads idle are run one by one on all threads instead
+        odd = len(pieces) % self._threads
+        together = len(pieces) if odd * 2 > self._threads else len(pieces) - odd
+        try:
+            if together:
+                yield from self._run(self._compiled(shape, wide=False), pieces[:together])
+            if together < len(pieces):
+                yield from self._run(self._compiled(shape, wide=True), pieces[together:])
+        except RuntimeError as error:
+            raise refused(self._file.path, "openvino", error) from None
+
+    def _run(self, requests: list[Any], pieces: list[Piece]) -> Iterator[Chunk]:
         idle = list(requests)
         running: deque[tuple[int, int, Any, NDArray[Any]]] = deque()
         try:
-            for first, rows, piece in chunks(data, self._step):
+            for first, rows, piece in pieces:
                 if not idle:
                     first_done, rows_done, done, _ = running.popleft()
                     yield first_done, rows_done, self._outputs(done)
@@ -91,8 +115,6 @@ class OpenVinoBackend:
             while running:
                 first, rows, done, _ = running.popleft()
                 yield first, rows, self._outputs(done)
-        except RuntimeError as error:
-            raise refused(self._file.path, "openvino", error) from None
         finally:
             for _, _, request, _ in running:
                 request.wait()
@@ -101,18 +123,16 @@ class OpenVinoBackend:
         request.wait()
         return {port.name: request.get_tensor(port.name).data for port in self._file.outputs}
 
-    def _compiled(self, shape: tuple[int, ...]) -> list[Any]:
-        """Requests for one input shape: fixed sizes run faster than free ones."""
-        if shape not in self._requests:
+    def _compiled(self, shape: tuple[int, ...], *, wide: bool) -> list[Any]:
+        """Requests for one input shape (fixed sizes run faster than free ones); `wide`: all threads on one tile."""
+        key = (wide, *shape)
+        if key not in self._requests:
             if len(self._requests) >= _SIZES_KEPT:
                 del self._requests[next(iter(self._requests))]
-            try:
-                self._requests[shape] = self._compile(shape)
-            except RuntimeError as error:
-                raise refused(self._file.path, "openvino", error) from None
-        return self._requests[shape]
+            self._requests[key] = self._compile(shape, wide)
+        return self._requests[key]
 
-    def _compile(self, shape: tuple[int, ...]) -> list[Any]:
+    def _compile(self, shape: tuple[int, ...], wide: bool) -> list[Any]:
         import openvino.properties as properties
         from openvino.properties import hint
 
@@ -123,7 +143,7 @@ class OpenVinoBackend:
         if model.is_dynamic():
             model.reshape(shapes)
         settings = {
-            hint.performance_mode: hint.PerformanceMode.THROUGHPUT,
+            hint.performance_mode: hint.PerformanceMode.LATENCY if wide else hint.PerformanceMode.THROUGHPUT,
             hint.inference_precision: "f32",
             properties.inference_num_threads: self._threads,
         }

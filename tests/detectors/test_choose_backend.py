@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +103,15 @@ def test_a_runtime_that_cannot_run_the_model_is_not_taken(tmp_path: Path, monkey
 def test_threads_asked_for_win() -> None:
     assert thread_count(ModelConfig(threads=3)) == 3
     assert thread_count(ModelConfig()) >= 1
+
+
+@needs_openvino
+def test_openvino_tells_nobody(model: ModelFile) -> None:
+    code = (
+        "import sys; from streamdet.detectors.openvino_backend import OpenVinoBackend; "
+        "from streamdet.detectors.spec import read_model; "
+        f"OpenVinoBackend(read_model({str(model.path)!r}), threads=1).__enter__(); "
+        "print([name for name in sys.modules if name.startswith('openvino_telemetry')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
