@@ -67,6 +67,16 @@ class Merger:
     def __call__(self, found: Detections) -> Detections:
         return merge(found, self._config)
 
+    def beside(self, merged: Detections, weak: Detections) -> Detections:
+        """Those rows of `weak` that are no copy of a row of `merged` or of a better weak one (NMS, merged rows first)."""
+        if not len(weak):
+            return weak
+        both = Detections.concat([merged, weak])
+        rank = both.score + np.where(np.arange(len(both)) < len(merged), 1.0, 0.0).astype(np.float32)
+        label = None if self._config.class_agnostic else both.label
+        kept = boxes.nms(both.xyxy, rank, label, self._config.threshold, metric=self._config.metric)
+        return weak[np.sort(kept[kept >= len(merged)]) - len(merged)]
+
 
 def merge(found: Detections, config: MergeConfig) -> Detections:
     """One row per object, by descending score. `found` may stand in any order: the result is the same.

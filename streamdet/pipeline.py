@@ -53,6 +53,7 @@ class Line:
     tiles_of: int = 0
     _tracks: Tracks = field(default_factory=Tracks.empty)
     _merged: Detections = field(default_factory=Detections.empty)
+    _weak: Detections = field(default_factory=Detections.empty)
 
     def process(self, frame: Frame) -> Result:
         """One frame, straight through."""
@@ -66,15 +67,16 @@ class Line:
                 self._count(tiles)
             found = self._detect(frame, motion, tiles)
             with timed("merge"):
-                self._merged = self.merger(self._inside(frame, found))
+                self._merged, self._weak = self._merge(self._inside(frame, found))
         with timed("track"):
-            self._tracks = self.tracker.update(frame, motion, self._merged, tiles if tiles and tiles.of else None)
+            candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
+            self._tracks = self.tracker.update(frame, motion, candidates, tiles if tiles and tiles.of else None)
         with timed("rules"):
             events = self.rules(frame, self._tracks)
         return Result(
             frame=frame,
             detections=self._merged,
-            tracks=self._tracks,
+            tracks=self._linked(),
             events=events,
             tiles=tiles if tiles and tiles.of else None,
             motion_state=motion.state,
@@ -93,6 +95,17 @@ class Line:
                 found = self.detector(batch)
             parts.append(replace(found, tile=np.where(found.tile < 0, found.tile, found.tile + np.int32(first))))
         return Detections.concat(parts)
+
+    def _merge(self, found: Detections) -> tuple[Detections, Detections]:
+        """One row per object, and the weak rows beside them: only the tracker sees those."""
+        strong = found.score >= self.detector.thresholds[found.label]
+        merged = self.merger(found[strong])
+        return merged, self.merger.beside(merged, found[~strong])
+
+    def _linked(self) -> Tracks:
+        """The tracks with their links into the rows a user sees."""
+        row = self._tracks.detection_row
+        return replace(self._tracks, detection_row=np.where(row < len(self._merged), row, np.int32(-1)))
 
     def _count(self, tiles: TilePlan) -> None:
         self.tiles_run += np.bincount(tiles.why, minlength=len(WHY_NAMES))

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from streamdet.inputspec import InputSpec
-from streamdet.types import Detections, Event, Frame, Motion, Result, SourceInfo, TileBatch, TilePlan, Tracks
+from streamdet.types import F32, Detections, Event, Frame, Motion, Result, SourceInfo, TileBatch, TilePlan, Tracks
 
 __all__ = ["Detector", "Merger", "MotionModel", "Packer", "Rules", "Scheduler", "Sink", "Source", "Tracker"]
 
@@ -59,7 +59,8 @@ class Detector(_Managed, Protocol):
     """Turns a batch into Detections in full-frame pixels, clipped to the frame. Nothing heavy before ``__enter__``.
 
     ``input``: what its network wants to be fed (None: no network, it reads frame and motion). ``threshold``: the score from
-    which a detection counts. ``counts`` and ``warnings``: what went wrong while running, for the summary.
+    which a detection counts, by label (L,) f32 in ``thresholds`` and the lowest of them in ``threshold``. Rows down to
+    `WEAK_SHARE` of it are given too: the tracker keeps known tracks alive with them, nobody else sees them. ``counts`` and ``warnings``: what went wrong while running, for the summary.
     """
 
     @property
@@ -72,14 +73,20 @@ class Detector(_Managed, Protocol):
     def labels(self) -> tuple[str, ...]: ...
     @property
     def threshold(self) -> float: ...
+    @property
+    def thresholds(self) -> F32: ...
     def describe(self) -> str: ...
     def __call__(self, batch: TileBatch) -> Detections: ...
 
 
 class Merger(Protocol):
-    """Stateless: duplicates across tiles become one row. The order of the input never changes the output."""
+    """Stateless: duplicates across tiles become one row. The order of the input never changes the output.
+
+    ``beside`` gives those rows of `weak` that are no copy of a row of `merged`, or of a better weak one.
+    """
 
     def __call__(self, found: Detections) -> Detections: ...
+    def beside(self, merged: Detections, weak: Detections) -> Detections: ...
 
 
 class Tracker(Protocol):

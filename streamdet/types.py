@@ -369,7 +369,7 @@ class Tracks:
     unique per stream from a track's first hit, never 0: links a confirmed track to its tentative rows. ``xyxy`` (M,4) f32
     px. ``velocity_xy`` (M,2) f32 px/s. ``score`` (M,) f32 of the last hit. ``label`` (M,) i32. ``state`` (M,) u8
     TENTATIVE | CONFIRMED | COASTING. ``age_s`` (M,) f32 since the first hit. ``detection_row`` (M,) i32 row of this
-    frame's merged Detections (-1 = coasting). ``ended`` (E,) i64 keys of tracks that ceased to exist in this frame (in
+    frame's merged Detections (-1: coasting, or kept alive by one below the threshold). ``ended`` (E,) i64 keys of tracks that ceased to exist in this frame (in
     none of the rows; tentative ones too).
     """
 
@@ -428,6 +428,7 @@ class Tracks:
 
 EventType = Literal["new", "update", "end", "enter", "leave", "cross", "dwell"]
 SCHEMA = 1
+WEAK_SHARE = 0.4  # detections down to this share of their threshold keep known tracks alive
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

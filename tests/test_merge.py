@@ -350,3 +350,14 @@ def test_every_object_of_a_tiled_frame_is_one_row(
         assert sorted(off.argmin(axis=1).tolist()) == list(range(len(truth)))
         assert off.min(axis=1).max() < error_px
         assert not merged.truncated.any()
+
+
+def test_weak_rows_beside_merged_ones_are_no_copies() -> None:
+    merger = Merger()
+    merged = Detections.of([[10, 10, 20, 20]], [0.9])
+    weak = Detections.of([[11, 10, 21, 20], [40, 40, 50, 50], [41, 40, 51, 50], [80, 80, 90, 90]], [0.2, 0.12, 0.15, 0.1])
+    left = merger.beside(merged, weak)
+    assert left.xyxy[:, 0].tolist() == [41, 80]
+    np.testing.assert_allclose(left.score, [0.15, 0.1])
+    assert len(merger.beside(merged, Detections.empty())) == 0
+    assert merger.beside(Detections.empty(), weak[3:]).xyxy[:, 0].tolist() == [80]

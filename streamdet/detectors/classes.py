@@ -25,6 +25,14 @@ class ClassMap:
     threshold: NDArray[np.float32]
     floor: float
 
+    @property
+    def by_label(self) -> NDArray[np.float32]:
+        """(L,) threshold by the user's id: the lowest of the classes renamed to it, 1 where none is wanted."""
+        lowest = np.ones(len(self.labels), np.float32)
+        wanted = self.ids >= 0
+        np.minimum.at(lowest, self.ids[wanted], self.threshold[wanted])
+        return lowest
+
 
 def map_classes(
     names: tuple[str, ...], config: ModelConfig, card: float | Mapping[str, float], *, usual: float

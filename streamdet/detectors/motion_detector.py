@@ -8,7 +8,7 @@ from typing import Self
 import numpy as np
 
 from streamdet.inputspec import InputSpec
-from streamdet.types import F32, I64, Detections, TileBatch
+from streamdet.types import F32, I64, WEAK_SHARE, Detections, TileBatch
 
 __all__ = ["MotionDetector"]
 
@@ -48,6 +48,10 @@ class MotionDetector:
     def threshold(self) -> float:
         return self._threshold
 
+    @property
+    def thresholds(self) -> F32:
+        return np.array([self._threshold], np.float32)
+
     def describe(self) -> str:
         return "motion: no network, what moves and is small"
 
@@ -66,7 +70,7 @@ class MotionDetector:
         side = xyxy[:, 2:] - xyxy[:, :2]
         long, short = side.max(1, initial=0), np.minimum(side[:, 0], side[:, 1])
         fits = (long <= largest) | ((long <= _STREAK * largest) & (short <= largest / 2) & (long >= 3 * short))
-        keep = np.flatnonzero(fits & (long >= self._smallest_px))
+        keep = np.flatnonzero(fits & (long >= self._smallest_px) & (strength >= WEAK_SHARE * self._threshold))
         keep = keep[_strongest_of_each_cluster(xyxy[keep], strength[keep])]
         return Detections.of(xyxy[keep], strength[keep])
 

@@ -20,7 +20,7 @@ from streamdet.detectors.decode.layout import Candidates
 from streamdet.detectors.sniff import ModelSpec, noise, sniff
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.inputspec import InputSpec
-from streamdet.types import F32, Detections, TileBatch, TilePlan
+from streamdet.types import F32, WEAK_SHARE, Detections, TileBatch, TilePlan
 
 __all__ = ["NetworkDetector", "open_detector"]
 
@@ -93,8 +93,13 @@ class NetworkDetector:
 
     @property
     def threshold(self) -> float:
-        """The lowest score that is kept."""
+        """The lowest score that counts."""
         return self._map.floor
+
+    @property
+    def thresholds(self) -> F32:
+        """(L,) the score that counts, by label."""
+        return self._map.by_label
 
     def describe(self) -> str:
         """One line: file, family, input, what was assumed, backend."""
@@ -135,7 +140,7 @@ class NetworkDetector:
         parts: list[Candidates] = []
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinities are counted below, not reported here
             for first, rows, raw in backend.infer(batch.data):
-                found = spec.family.decode(raw, spec.layout, batch.tiles.input_wh, self._map.floor)
+                found = spec.family.decode(raw, spec.layout, batch.tiles.input_wh, WEAK_SHARE * self._map.floor)
                 real = (found.tile >= 0) & (found.tile < rows)  # not what fills up a fixed batch
                 parts.append(
                     Candidates(found.xyxy[real], found.score[real], found.label[real], found.tile[real] + first)
@@ -143,13 +148,13 @@ class NetworkDetector:
         return Candidates.concat(parts)
 
     def _wanted(self, found: Candidates) -> Candidates:
-        """Finite rows of wanted classes above their thresholds, with the user's class ids."""
+        """Finite rows of wanted classes down to the weak share of their thresholds, with the user's class ids."""
         finite = np.isfinite(found.score) & np.isfinite(found.xyxy).all(axis=1)
         found = self._drop(found, finite, "not_finite")
         known = (found.label >= 0) & (found.label < len(self._map.ids))
         found = self._drop(found, known, "unknown_label")
         label = self._map.ids[found.label]
-        keep = (label >= 0) & (found.score >= self._map.threshold[found.label])
+        keep = (label >= 0) & (found.score >= WEAK_SHARE * self._map.threshold[found.label])
         return Candidates(found.xyxy[keep], found.score[keep].clip(max=1.0), label[keep], found.tile[keep])
 
     def _drop(self, found: Candidates, keep: NDArray[np.bool_], why: str) -> Candidates:

@@ -32,14 +32,13 @@ from streamdet.tracking.pairing import Seen, match, see, size_of
 from streamdet.tracking.reach import covered, gate_px, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, NOW, TrackTable
-from streamdet.types import COASTING, CONFIRMED, TENTATIVE, Detections, Frame, Motion, TilePlan, Tracks
+from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Detections, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Tracker"]
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
-WEAK_SHARE = 0.4  # weak detections score at least this share of the threshold
 TURN_S = 0.15  # an abrupt turn is only believed this soon after the last hit
 TURN_CHANCE = 0.05  # ... and if no more coincidences than this are to be expected so near
 MISSED_CHANCE = 0.5  # the same for a track not seen in the preceding frame

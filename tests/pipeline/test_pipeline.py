@@ -65,6 +65,7 @@ class Stage:
 
     labels = ("thing",)
     threshold = 0.5
+    thresholds = np.array([0.5], np.float32)
     input = None
 
     def __init__(self, *, fail_in: str = "", work_s: float = 0.0) -> None:
@@ -168,11 +169,18 @@ def make(camera: Any, stage: Stage | None = None, sinks: list[Any] | None = None
             assert stage is not None
             return stage.update(*args)
 
+    class Merging:
+        def __call__(self, found: Detections) -> Detections:
+            return stage.merge(found)
+
+        def beside(self, merged: Detections, weak: Detections) -> Detections:
+            return weak
+
     def opener(opened: contextlib.ExitStack) -> Stream:
         if isinstance(camera, Exception):
             raise camera
         line = Line(
-            motion_model=stage.motion, scheduler=stage.schedule, packer=stage.pack, detector=stage, merger=stage.merge,  # type: ignore[arg-type]
+            motion_model=stage.motion, scheduler=stage.schedule, packer=stage.pack, detector=stage, merger=Merging(),  # type: ignore[arg-type]
             tracker=Parts(), rules=NoRules(stage), keep=lambda wh, xyxy: None, painter=lambda result: GREY,
         )  # fmt: skip
         return Stream(opened.enter_context(camera), line, sinks or [], **options)
