@@ -1,0 +1,83 @@
+"""The network: a small fully convolutional pyramid that answers with centre heat, offset, size and class at stride 4.
+
+Input (N, C, H, W), H and W multiples of 16; see `CHANNELS`. One `mover` heat says *that* something small moves; a class head
+says what it is. Splitting the heat by class instead would split the score of a five pixel speck four ways.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["CHANNELS", "LABELS", "MEAN", "STD", "STRIDE", "PeaksByClass", "TinyMover"]
+
+CHANNELS = ("r", "g", "b", "difference", "previous_difference", "background_difference")
+LABELS = ("ball", "bird", "drone", "plane")
+STRIDE = 4
+MEAN, STD = 114.0, 64.0  # grey levels
+_PRIOR_LOGIT = -4.6  # 1 % of cells, so that the focal loss starts quietly
+
+
+def _convolution(before: int, after: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after), nn.ReLU())
+
+
+class _Residual(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = _convolution(width, width)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.second(self.first(x)))
+
+
+class TinyMover(nn.Module):
+    """Raw maps: (N, 5 + classes, H/4, W/4): heat logit, offset x, y in the cell, log of width, height in px, class logits."""
+
+    def __init__(self, channels: int = len(CHANNELS), *, width: int = 16, classes: int = len(LABELS)) -> None:
+        super().__init__()
+        w2, w3, w4 = 2 * width, 3 * width, 4 * width
+        self.level2 = _convolution(channels, width, 2)
+        self.level4 = nn.Sequential(_convolution(width, w2, 2), _Residual(w2))
+        self.level8 = nn.Sequential(_convolution(w2, w3, 2), _Residual(w3))
+        self.level16 = nn.Sequential(_convolution(w3, w4, 2), _Residual(w4), _Residual(w4))
+        self.down16, self.down8 = nn.Conv2d(w4, w3, 1), nn.Conv2d(w3, w2, 1)
+        self.mix = _convolution(w2, w2)
+        self.head = nn.Conv2d(w2, 5 + classes, 1)
+        with torch.no_grad():
+            assert self.head.bias is not None
+            self.head.bias.zero_()
+            self.head.bias[0] = _PRIOR_LOGIT
+            self.head.bias[1:3] = 0.5
+            self.head.bias[3:5] = 2.2  # 9 px
+
+    def forward(self, x: Tensor) -> Tensor:
+        quarter = self.level4(self.level2(x))
+        eighth = self.level8(quarter)
+        sixteenth = self.level16(eighth)
+        eighth = eighth + functional.interpolate(self.down16(sixteenth), scale_factor=2.0)
+        quarter = quarter + functional.interpolate(self.down8(eighth), scale_factor=2.0)
+        maps: Tensor = self.head(self.mix(quarter))
+        return maps
+
+
+class PeaksByClass(nn.Module):
+    """What is exported: heat (N, classes, h, w), offset (N,2,h,w), size (N,2,h,w; log px), as the `centers` family reads them.
+
+    Peaks are picked here, and each is given whole to its most likely class, so that a decoder which looks at every class
+    on its own finds one object once.
+    """
+
+    def __init__(self, net: TinyMover) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        maps = self.net(x)
+        heat = torch.sigmoid(maps[:, :1])
+        peak = heat >= functional.max_pool2d(heat, 3, 1, 1)
+        logits = maps[:, 5:]
+        best = logits >= logits.amax(1, keepdim=True)
+        return heat * peak.to(heat.dtype) * best.to(heat.dtype), maps[:, 1:3].clamp(0.0, 1.0), maps[:, 3:5]

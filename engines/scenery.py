@@ -1,0 +1,150 @@
+"""Rendered places: skies, courts, halls, fields, with crowds, boards, trees, lamps and wires. Still pictures, (H,W,3) u8 BGR."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["octaves", "place", "shade"]
+
+U8 = NDArray[np.uint8]
+F32 = NDArray[np.float32]
+
+
+def octaves(shape: tuple[int, int], rng: np.random.Generator, *, rough: float = 0.6) -> F32:
+    """Cloud-like noise of unit spread."""
+    total = np.zeros(shape, np.float32)
+    weight, cells = 1.0, 3
+    while cells < max(shape):
+        small = rng.normal(0, weight, (cells, cells + cells // 3)).astype(np.float32)
+        total += cv2.resize(small, shape[::-1], interpolation=cv2.INTER_CUBIC)
+        weight, cells = weight * rough, cells * 2
+    return np.asarray(total / (total.std() + 1e-6), np.float32)
+
+
+def shade(rng: np.random.Generator, low: float = 10, high: float = 245) -> tuple[float, float, float]:
+    """A random BGR colour, often nearly grey."""
+    level = rng.uniform(low, high)
+    tint = rng.normal(0, rng.choice([4.0, 20.0, 55.0]), 3)
+    blue, green, red = np.clip(level + tint, 0, 255)
+    return float(blue), float(green), float(red)
+
+
+def place(wh: tuple[int, int], rng: np.random.Generator) -> tuple[U8, list[tuple[int, int, int, int]]]:
+    """A still picture and the boxes in it where a crowd sits."""
+    width, height = wh
+    kind = str(rng.choice(["sky", "court", "court", "hall", "field", "field"]))
+    top, bottom = np.array(shade(rng, 60 if kind == "sky" else 10)), np.array(shade(rng))
+    if kind == "sky":
+        bottom = np.clip(top + rng.normal(0, 25, 3), 0, 255)
+    ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
+    picture = (top * (1 - ramp) + bottom * ramp) * np.ones((1, width, 1), np.float32)
+    picture += octaves((height, width), rng, rough=rng.uniform(0.4, 0.9))[..., None] * rng.choice([1.0, 5.0, 14.0, 25.0])
+    image = np.asarray(np.clip(picture, 0, 255), np.uint8)
+    crowds: list[tuple[int, int, int, int]] = []
+    horizon = int(height * rng.uniform(0.1, 0.6))
+    if kind in ("court", "hall", "field"):
+        _ground(image, horizon, rng)
+        if rng.random() < 0.6:
+            crowds.append(_crowd(image, (0, 0, width, max(24, horizon)), rng))
+        if rng.random() < 0.7:
+            _boards(image, horizon, rng)
+    if kind == "court":
+        _court(image, horizon, rng)
+    if kind in ("sky", "field") and rng.random() < 0.6:
+        _trees(image, horizon if kind == "field" else int(height * rng.uniform(0.5, 0.95)), rng)
+    for _ in range(rng.integers(0, 5)):
+        _wire(image, rng)
+    if rng.random() < 0.5:
+        _specks(image, rng)
+    if rng.random() < 0.5:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3)), np.uint8)
+    return image, crowds
+
+
+def _ground(image: U8, horizon: int, rng: np.random.Generator) -> None:
+    part = image[horizon:]
+    texture = octaves(part.shape[:2], rng, rough=rng.uniform(0.6, 1.0))[..., None] * rng.choice([1.0, 4.0, 9.0, 16.0])
+    part[:] = np.clip(np.array(shade(rng, 25, 220)) + texture, 0, 255).astype(np.uint8)
+
+
+def _court(image: U8, horizon: int, rng: np.random.Generator) -> None:
+    """A court in perspective: inner colour, lines, often a net."""
+    height, width = image.shape[:2]
+    top = horizon + rng.uniform(0, 0.2) * (height - horizon)
+    far, near = sorted(rng.uniform(0.3, 1.5, 2) * width)
+    middle = width * rng.uniform(0.2, 0.8)
+
+    def at(u: float, v: float) -> tuple[int, int]:
+        half = (far * (1 - v) + near * v) / 2
+        return round((middle + u * half) * 8), round((top + v**1.5 * (height * 1.05 - top)) * 8)
+
+    if rng.random() < 0.7:
+        corners = np.array([at(-1, 0), at(1, 0), at(1, 1), at(-1, 1)], np.int32)
+        cv2.fillPoly(image, [corners], shade(rng, 30, 190), cv2.LINE_AA, 3)
+    white = shade(rng, 190, 255) if rng.random() < 0.9 else shade(rng)
+    thick = int(rng.integers(1, 6))
+    for u in (-1, -0.8, 0, 0.8, 1):
+        cv2.line(image, at(u, 0), at(u, 1), white, thick, cv2.LINE_AA, 3)
+    for v in (0, 0.12, 0.4, 0.6, 0.88, 1):
+        cv2.line(image, at(-1, v), at(1, v), white, thick, cv2.LINE_AA, 3)
+    if rng.random() < 0.6:
+        (x1, y), (x2, _) = at(-1.1, 0.45), at(1.1, 0.45)
+        rise = int(height * rng.uniform(0.05, 0.2)) * 8
+        grey = shade(rng, 20, 200)
+        for x in range(x1, x2, int(rng.integers(24, 64))):
+            cv2.line(image, (x, y), (x, y - rise), grey, 1, cv2.LINE_AA, 3)
+        cv2.line(image, (x1, y - rise), (x2, y - rise), shade(rng, 200, 255), int(rng.integers(1, 4)), cv2.LINE_AA, 3)
+
+
+def _crowd(image: U8, box: tuple[int, int, int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Heads and shirts as blocks of a few px."""
+    x1, y1, x2, y2 = box
+    size = int(rng.integers(3, 9))
+    rows, columns = -(-(y2 - y1) // size), -(-(x2 - x1) // size)
+    small = rng.uniform(0, rng.uniform(40, 200), (rows, columns, 1)) * rng.uniform(0.5, 1, (rows, columns, 3))
+    blocks = cv2.resize(small.astype(np.float32), (columns * size, rows * size), interpolation=cv2.INTER_NEAREST)
+    blocks = cv2.GaussianBlur(blocks, (0, 0), rng.uniform(0.5, 1.5))[: y2 - y1, : x2 - x1]
+    image[y1:y2, x1:x2] = np.clip(blocks, 0, 255).astype(np.uint8)
+    return box
+
+
+def _boards(image: U8, horizon: int, rng: np.random.Generator) -> None:
+    height, width = image.shape[:2]
+    tall = int(rng.uniform(0.05, 0.14) * height)
+    x = -int(rng.integers(0, 60))
+    while x < width:
+        wide = int(rng.uniform(0.12, 0.4) * width)
+        cv2.rectangle(image, (x, horizon - tall), (x + wide, horizon), shade(rng), -1)
+        text = "".join(rng.choice(list("ABCEGHKLMNOPRSTUVXYZ0358"), rng.integers(3, 9)))
+        cv2.putText(image, text, (x + 4, horizon - tall // 4), int(rng.integers(0, 4)), tall / 32, shade(rng, 120, 255), int(rng.integers(1, 3)), cv2.LINE_AA)  # fmt: skip
+        x += wide + int(rng.integers(0, 4))
+
+
+def _trees(image: U8, ground: int, rng: np.random.Generator) -> None:
+    height, width = image.shape[:2]
+    skyline = ground - height * 0.15 * (1 + octaves((1, width), rng)[0]) * rng.uniform(0.3, 1.3)
+    leaves = octaves((height, width), rng, rough=0.95)[..., None] * rng.uniform(8, 30) + np.array(shade(rng, 15, 110))
+    mask = np.arange(height)[:, None] > skyline[None, :]
+    mask[min(ground, height) :] = False
+    image[mask] = np.clip(leaves, 0, 255).astype(np.uint8)[mask]
+
+
+def _wire(image: U8, rng: np.random.Generator) -> None:
+    height, width = image.shape[:2]
+    if rng.random() < 0.5:
+        a, b = (0, int(rng.integers(0, height))), (width, int(rng.integers(0, height)))
+    else:
+        a = (int(rng.integers(0, width)), int(rng.integers(0, height)))
+        b = (a[0] + int(rng.normal(0, 5)), height)
+    cv2.line(image, a, b, shade(rng), int(rng.integers(1, 9)), cv2.LINE_AA)
+
+
+def _specks(image: U8, rng: np.random.Generator) -> None:
+    """Lamps, markers, litter: small, bright or dark, and still."""
+    height, width = image.shape[:2]
+    for _ in range(rng.integers(1, 14)):
+        middle = int(rng.integers(0, width)) * 8, int(rng.integers(0, height)) * 8
+        axes = round(rng.uniform(1, 6) * 8), round(rng.uniform(1, 6) * 8)
+        cv2.ellipse(image, middle, axes, 0, 0, 360, shade(rng, *((0, 60) if rng.random() < 0.3 else (160, 255))), -1, cv2.LINE_AA, 3)  # fmt: skip
