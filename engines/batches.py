@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.contract import STRIDE
 from engines.data import Crops, load, unpack
 from engines.footage import ROW
-from engines.network import STRIDE
 
 __all__ = ["Batch", "Pool", "targets"]
 

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from engines.contract import STRIDE
 from engines.data import load, unpack
-from engines.network import STRIDE, TinyMover
+from engines.network import TinyMover
 
 __all__ = ["Check", "check_crops", "peaks"]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.contract import CHANNELS, MEAN, STD
 from engines.footage import ROW, Footage, tighten
-from engines.network import CHANNELS, MEAN, STD
 from engines.render import WARM_UP, RenderedClip
 from streamdet.config import SourceConfig
 from streamdet.inputspec import InputSpec

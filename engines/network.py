@@ -1,6 +1,6 @@
 """The network: a small fully convolutional pyramid that answers with centre heat, offset, size and class at stride 4.
 
-Input (N, C, H, W), H and W multiples of 16; see `CHANNELS`. One `mover` heat says *that* something small moves; a class head
+Input (N, C, H, W), H and W multiples of 16; see `engines.contract`. One `mover` heat says *that* something small moves; a class head
 says what it is. Splitting the heat by class instead would split the score of a five pixel speck four ways.
 """
 
@@ -10,12 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["CHANNELS", "LABELS", "MEAN", "STD", "STRIDE", "PeaksByClass", "TinyMover"]
+from engines.contract import CHANNELS, LABELS
 
-CHANNELS = ("r", "g", "b", "difference", "previous_difference", "background_difference")
-LABELS = ("ball", "bird", "drone", "plane")
-STRIDE = 4
-MEAN, STD = 114.0, 64.0  # grey levels
+__all__ = ["PeaksByClass", "TinyMover"]
+
 _PRIOR_LOGIT = -4.6  # 1 % of cells, so that the focal loss starts quietly
 
 

@@ -1,0 +1,106 @@
+"""Weights -> ONNX: ``python -m engines.export WORK/model.pt engines/tiny.onnx --threshold 0.4``. Writes what streamdet must know into the file's metadata."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from engines.contract import CHANNELS, LABELS
+from engines.data import NETWORK_INPUT
+from engines.network import PeaksByClass, TinyMover
+
+__all__ = ["export", "to_half"]
+
+_OPSET = 17
+_PAD = 114.0
+
+
+def export(weights: Path, target: Path, *, threshold: float, about: str = "") -> None:
+    """Any batch, any height and width that are multiples of 16. Checked against PyTorch with onnxruntime."""
+    net = TinyMover()
+    net.load_state_dict(torch.load(weights, weights_only=True))
+    module = PeaksByClass(net).eval()
+    example = torch.randn(2, len(CHANNELS), 96, 128)
+    axes = {0: "tiles", 2: "height", 3: "width"}
+    names = ("heat", "offset", "size")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module, (example,), str(target), input_names=["picture"], output_names=list(names), opset_version=_OPSET, dynamo=False,
+            dynamic_axes={"picture": axes} | {name: {0: "tiles", 2: "rows", 3: "columns"} for name in names},
+        )  # fmt: skip
+    model = onnx.load(str(target))
+    for key, value in _metadata(threshold, about).items():
+        model.metadata_props.add(key=f"streamdet.{key}", value=value if isinstance(value, str) else json.dumps(value))
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
+    _compare(module, target)
+
+
+def _metadata(threshold: float, about: str) -> dict[str, object]:
+    return {
+        "name": target_name(), "decoder": "centers", "labels": list(LABELS), "threshold": round(threshold, 3), "channels": list(CHANNELS),
+        "mean": list(NETWORK_INPUT.mean), "std": list(NETWORK_INPUT.std), "pad": _PAD, "stride": NETWORK_INPUT.stride, "size_unit": "log_px",
+        "signed_scale": NETWORK_INPUT.signed_scale, "signed_clip": NETWORK_INPUT.signed_clip, "activation": "none",
+        "about": about or "centres of tiny movers: balls, birds, drones, planes", "origin": "engines/ of streamdet: python -m engines.train",
+    }  # fmt: skip
+
+
+def target_name() -> str:
+    return "tiny"
+
+
+def _compare(module: PeaksByClass, target: Path) -> None:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
+    picture = torch.randn(3, len(CHANNELS), 128, 160, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        wanted = module(picture)
+    for name, ours, theirs in zip(("heat", "offset", "size"), wanted, session.run(None, {"picture": picture.numpy()})):
+        gap = np.abs(ours.numpy() - theirs)
+        if np.mean(gap > 1e-3) > 1e-4:  # a peak may tie
+            raise SystemExit(f"{target}: output {name} differs from PyTorch by up to {gap.max():.4f}")
+
+
+def to_half(source: Path, target: Path) -> None:
+    """A copy with fp16 weights and fp32 arithmetic edges: half the size; every float initializer is cast back when it is used."""
+    model = onnx.load(str(source))
+    graph = model.graph
+    casts = []
+    for tensor in list(graph.initializer):
+        array = numpy_helper.to_array(tensor)
+        if array.dtype == np.float32 and array.size > 64:
+            small = numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}_half")
+            graph.initializer.remove(tensor)
+            graph.initializer.append(small)
+            casts.append(onnx.helper.make_node("Cast", [small.name], [tensor.name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(target))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m engines.export", description=__doc__)
+    parser.add_argument("weights", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--threshold", type=float, required=True, help="operating point, from engines.operating")
+    parser.add_argument("--about", default="")
+    parser.add_argument("--half", type=Path, help="also write a copy with fp16 weights")
+    given = parser.parse_args()
+    export(given.weights, given.target, threshold=given.threshold, about=given.about)
+    if given.half is not None:
+        to_half(given.target, given.half)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""The operating point: which threshold to store in the file. ``python -m engines.operating MODEL.onnx --data DATA``.
+
+Every validation clip goes once through motion model, packer and network with a low floor; then the real tracker is run over what was
+found at each threshold. Looked at: held-out clips of `train_air`, the tennis clip, and the later parts of the pedestrian, car
+and people clips (nothing may be found there). Never badminton.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from engines.data import NETWORK_INPUT, watch
+from engines.footage import air_clips
+from streamdet.config import Config, ModelConfig, TrackerConfig
+from streamdet.detectors.network import NetworkDetector, open_detector
+from streamdet.merge import Merger
+from streamdet.scoring.labels import Found, Labels, read_labels
+from streamdet.scoring.score import point_score
+from streamdet.tiles.plan import plan_tiles
+from streamdet.tracking.tracker import Tracker
+from streamdet.types import STATE_NAMES, Detections, Frame, Motion, Picture
+
+__all__ = ["Observed", "follow", "observe", "score_at"]
+
+_FLOOR = 0.06
+_THRESHOLDS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A clip as the network saw it: frames and motions without pixels, detections above the floor."""
+
+    group: str
+    name: str
+    frames: list[tuple[Frame, Motion, Detections]]
+    labels: Labels | None
+
+
+def observe(detector: NetworkDetector, path: Path, group: str, labels: Path | None, *, first: int = 0, count: int = 100) -> Observed:
+    """Run the network over `count` frames from `first`."""
+    frames: list[tuple[Frame, Motion, Detections]] = []
+    blank: Picture | None = None
+    for seen in watch(path, first=first, spec=NETWORK_INPUT):
+        frame, motion = seen.frame, seen.motion
+        if frame.index >= first + count:
+            break
+        if blank is None:
+            plane = np.zeros(frame.wh[::-1], np.uint8)
+            blank = Picture(plane, make_bgr=lambda plane=plane: np.repeat(plane[..., None], 3, 2))
+        found = Detections.empty()
+        if motion.state != "repeat":
+            plan = plan_tiles(frame.wh, input_wh=None, config=Config().tiles, stride=NETWORK_INPUT.stride)
+            found = detector(seen.packer(frame, motion, plan))
+        thin = Frame(frame.stream, frame.index, frame.pts_s, blank, frame.captured_s)
+        frames.append((thin, Motion(blank.luma, state=motion.state, shift_xy=motion.shift_xy, dt_s=motion.dt_s), found))
+    return Observed(group, path.stem, frames, None if labels is None else read_labels(labels))
+
+
+def follow(observed: Observed, threshold: float) -> Found:
+    """Merge and track what was found, at a threshold; the tracker also gets the weak rows, as in the pipeline."""
+    tracker, merger = Tracker(TrackerConfig(), threshold=threshold), Merger()
+    rows: list[tuple[int, int, float, np.ndarray, str, str]] = []
+    merged = weak = Detections.empty()
+    for frame, motion, found in observed.frames:
+        if motion.state != "repeat":
+            strong = found.score >= threshold
+            merged = merger(found[strong])
+            weak = merger.beside(merged, found[~strong & (found.score >= 0.4 * threshold)])
+        tracks = tracker.update(frame, motion, Detections.concat([merged, weak])).shown
+        for k in range(len(tracks)):
+            rows.append((frame.index, int(tracks.id[k]), float(tracks.score[k]), tracks.xyxy[k], str(tracks.label[k]), STATE_NAMES[tracks.state[k]]))  # fmt: skip
+    return Found(
+        frames=np.array([frame.index for frame, _, _ in observed.frames], np.int64),
+        pts_s=np.array([frame.pts_s for frame, _, _ in observed.frames], np.float64),
+        frame=np.array([row[0] for row in rows], np.int64),
+        track=np.array([row[1] for row in rows], np.int64),
+        score=np.array([row[2] for row in rows], np.float64),
+        xyxy=np.array([row[3] for row in rows], np.float64).reshape(-1, 4),
+        name=np.array([row[4] for row in rows], np.str_),
+        state=np.array([row[5] for row in rows], np.str_),
+    )
+
+
+def score_at(observed: list[Observed], threshold: float, within_px: float | None = None) -> dict[str, dict[str, float]]:
+    """Per group: F1, precision, recall, false per frame, over the frames that were looked at."""
+    sums: dict[str, np.ndarray] = {}
+    for clip in observed:
+        found = follow(clip, threshold)
+        frames = len(found.frames)
+        if clip.labels is None:
+            part = np.array([0, len(found.frame), 0, frames])
+        else:
+            looked = Labels(**{name: _cut(clip.labels, name, found.frames) for name in clip.labels.__slots__})
+            px = within_px or {"tennis": 10.0}.get(clip.group, 12.0)
+            score = point_score(found, looked, within_px=px, within_box=clip.group.startswith("air"))
+            part = np.array([score.tp, score.fp, score.fn, frames])
+        sums[clip.group] = sums.get(clip.group, np.zeros(4)) + part
+    table = {}
+    for group, (tp, fp, fn, frames) in sums.items():
+        table[group] = {
+            "f1": 2 * tp / max(2 * tp + fp + fn, 1), "precision": tp / max(tp + fp, 1), "recall": tp / max(tp + fn, 1), "false_per_frame": fp / max(frames, 1)
+        }  # fmt: skip
+    return table
+
+
+def _cut(labels: Labels, name: str, frames: np.ndarray) -> object:
+    value = getattr(labels, name)
+    if name == "frames":
+        return value[np.isin(value, frames)]
+    if isinstance(value, np.ndarray) and len(value) == len(labels.frame):
+        return value[np.isin(labels.frame, frames)]
+    return value
+
+
+def validation(detector: NetworkDetector, root: Path, *, air: int = 16) -> list[Observed]:
+    """The clips named in the module's text."""
+    clips = root / "clips"
+    held = air_clips(root, held_out=True)
+    visible, thermal = ([clip for clip in held if clip.path.stem.startswith(start)] for start in ("V_", "IR_"))
+    found = []
+    for group, some in (("air_visible", visible[: air // 2]), ("air_thermal", thermal[:: max(1, len(thermal) * 2 // air)])):
+        found += [observe(detector, c.path, group, c.path.with_suffix(".csv"), first=60, count=60) for c in some]
+    tennis = clips / "tennis_amateur"
+    found.append(observe(detector, tennis / "clip.mp4", "tennis", tennis / "labels.csv", count=121))
+    for name, file, first in (("pedestrians", "vtest_480x360.avi", 500), ("cars", "car-detection.mp4", 180), ("people", "one-by-one-person-detection.mp4", 700)):
+        found.append(observe(detector, clips / name / file, "quiet", None, first=first, count=110))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m engines.operating", description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    given = parser.parse_args()
+    onnxruntime.set_default_logger_severity(3)
+    config = ModelConfig(name=str(given.model), backend="onnxruntime", threads=1, conf=_FLOOR)
+    with open_detector(config, given.model) as detector:
+        observed = validation(detector, given.data)
+    best = (-1.0, 0.0)
+    for threshold in _THRESHOLDS:
+        table = score_at(observed, threshold)
+        value = float(np.mean([row["f1"] for name, row in table.items() if name != "quiet"])) - table["quiet"]["false_per_frame"]
+        best = max(best, (value, threshold))
+        words = "; ".join(f"{name} P {r['precision']:.2f} R {r['recall']:.2f} F1 {r['f1']:.3f} false {r['false_per_frame']:.3f}" for name, r in table.items())  # fmt: skip
+        print(f"{threshold:.2f} {value:.3f} {words}", flush=True)
+    print(f"threshold {best[1]}")
+
+
+if __name__ == "__main__":
+    main()

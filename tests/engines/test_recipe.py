@@ -1,0 +1,122 @@
+"""The training recipe makes what the pipeline makes: one implementation of every plane, honest labels, and a file the pipeline can read."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from engines import data
+from engines.batches import Pool, targets
+from engines.contract import CHANNELS, LABELS, STRIDE
+from engines.footage import ROW, tighten
+from engines.render import FRAMES, RenderedClip, encode, render_clip
+from engines.sprites import random_sprite, stamp
+
+from streamdet.tiles.pack_cpu import CpuPacker
+from streamdet.types import WHY_ALL, TilePlan
+
+
+@pytest.fixture(scope="module")
+def flight() -> RenderedClip:
+    """A disc of 8 px that crosses a textured still at 5 px per frame."""
+    rng = np.random.default_rng(3)
+    still = rng.integers(60, 120, (14, 20, 3), dtype=np.uint8).repeat(16, 0).repeat(16, 1)
+    sprite = random_sprite(rng, "ball").draw(0)
+    pictures, truth = [], []
+    for time in range(FRAMES):
+        image, centre = still.copy(), (60.0 + 5 * time, 100.0 + time)
+        left, top, patch = stamp(sprite, centre, long_px=8, angle=0, smear=(0, 0))
+        part = image[top : top + patch.shape[0], left : left + patch.shape[1]]
+        part[:] = (part * (1 - patch[..., 3:]) + 255 * patch[..., 3:]).astype(np.uint8)
+        pictures.append(image)
+        truth.append(np.array([[*centre, 8, 8, 0.01, 0, 0, 1]], np.float32))
+    return RenderedClip(encode(pictures, crf=18, fps=30), truth, [True] * FRAMES)
+
+
+def test_training_crops_are_what_the_pipeline_packs(flight: RenderedClip, tmp_path: Path) -> None:
+    """Cut, stored in 8 bits and unpacked again, a crop is the tensor the pipeline would give the network, within rounding."""
+    path = tmp_path / "flight.mp4"
+    path.write_bytes(flight.encoded)
+    box = np.array([[40, 20, 40 + data.CROP_PX, 20 + data.CROP_PX]], np.int32)
+    scale, why = np.ones((1, 2), np.float32), np.full(1, WHY_ALL, np.uint8)
+    packer = CpuPacker(data.NETWORK_INPUT)
+    compared = 0
+    for seen in data.watch(path):
+        wanted = packer(seen.frame, seen.motion, TilePlan(seen.frame.wh, (data.CROP_PX,) * 2, box, scale, why, 1)).data
+        crop = data.cut(seen, flight.truth[seen.frame.index], box)
+        gap = np.abs(data.unpack(crop.planes) - wanted)
+        assert gap[:, :3].max() <= 0.51 / 64  # half a grey level
+        assert gap[:, 3:].max() <= 1 / 64  # stored up to 127 levels, clipped at 128
+        compared += int(np.abs(wanted[:, 3:]).max() > 0.5)
+    assert compared > 10  # the motion channels held something
+
+
+def test_truth_follows_the_crop(flight: RenderedClip) -> None:
+    rng = np.random.default_rng(0)
+    seen_targets = 0
+    for crop in data.from_rendered(flight, rng):
+        for planes, rows in zip(crop.planes, crop.truth):
+            rows = rows[(rows[:, 7] > 0) & (rows[:, :2] > 8).all(1) & (rows[:, :2] < data.CROP_PX - 8).all(1)]
+            for row in rows:
+                x, y = row[:2].astype(int)
+                assert planes[:3, y, x].min() > 150  # the white disc is where the truth says
+                seen_targets += 1
+    assert seen_targets > 5
+
+
+def test_heat_peaks_in_the_cell_of_the_centre() -> None:
+    truth = np.zeros((1, 3, ROW), np.float32)
+    truth[..., 6] = -1
+    truth[0, 0] = [50.5, 21.0, 8, 8, 30, 0, 0, 1]
+    truth[0, 1] = [100.0, 100.0, 8, 8, 0, 0, 1, 0]  # to be ignored
+    heat, counts, rows, place = targets(truth, 128)
+    assert place.tolist() == [[0, 5, 12]]
+    assert rows[0, 6] == 0
+    assert (heat == 1).sum() == 1
+    assert heat[0, 0, 5, 14] > heat[0, 0, 7, 12]  # drawn out along the streak
+    assert counts[0, 0, 25, 25] == 0
+    assert counts[0, 0, 5, 12] == 1
+
+
+def test_loose_boxes_are_tightened_to_the_blob() -> None:
+    luma = np.full((100, 120), 90, np.uint8)
+    luma[40:46, 60:70] = 200
+    rows = np.array([[66, 42, 36, 30, 0, 0, 2, 1]], np.float32)
+    tight = tighten(luma, np.full_like(luma, 90), rows)[0]
+    assert tight[:4].tolist() == [65, 43, 10, 6]
+    assert tighten(np.full_like(luma, 90), None, rows)[0, 2] == 0  # nothing there: size unknown, centre as labelled
+
+
+def test_a_rendered_clip_is_reproducible_and_complete() -> None:
+    clip, other = _rendered_only(11), _rendered_only(11)
+    assert clip.encoded == other.encoded
+    with av.open(io.BytesIO(clip.encoded)) as container:
+        assert sum(1 for _ in container.decode(video=0)) == FRAMES == len(clip.truth) == len(clip.trusted)
+    assert sum(len(rows) for rows in clip.truth) > 0
+
+
+def _rendered_only(seed: int) -> RenderedClip:
+    """A clip on a rendered place: seeds are tried until no footage is asked for."""
+    for offset in range(50):
+        rng = np.random.default_rng(seed + offset)
+        try:
+            return render_clip(rng, [], backgrounds=[])
+        except (ValueError, IndexError):
+            continue
+    raise AssertionError("no seed gave a rendered place")
+
+
+def test_pool_draws_augmented_batches(flight: RenderedClip, tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    data.save(tmp_path, "rendered_000", list(data.from_rendered(flight, rng)))
+    pool = Pool(tmp_path)
+    batch = pool.draw(rng, 6, 160)
+    assert batch.picture.shape == (6, len(CHANNELS), 160, 160)
+    assert batch.heat.shape == (6, 1, 160 // STRIDE, 160 // STRIDE)
+    assert np.isfinite(batch.picture).all()
+    assert np.abs(batch.picture[:, 3:]).max() <= 2
+    assert set(batch.rows[:, 6].astype(int)) <= set(range(len(LABELS)))
+    pool.judged(batch.where, np.full(6, 3.0, np.float32))
