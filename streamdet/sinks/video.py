@@ -127,7 +127,8 @@ class VideoSink:
         stream = self._container.add_stream("libx264", rate=rate)
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
-        stream.options = {"preset": _PRESET, "crf": str(self._crf)}
+        # no B-frames: FFmpeg's mov writer takes the length from the last frame *decoded*, and players cut the one shown after it
+        stream.options = {"preset": _PRESET, "crf": str(self._crf), "bf": "0"}
         context = stream.codec_context
         context.time_base = TIME_BASE
         context.gop_size = max(1, round(_KEY_FRAME_EVERY_S * float(rate)))

@@ -181,6 +181,15 @@ def test_nothing_is_left_of_a_film_without_frames(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("count", [2, 3, 30, 31, 32, 33, 61])
+def test_the_last_frame_is_in_the_film_whatever_their_number(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "out.mp4"
+    rng = np.random.default_rng(3)
+    noise = rng.integers(0, 255, (count, 48, 64, 3), dtype=np.uint8)
+    write(path, (result(i, i / 30, bgr=noise[i]) for i in range(count)), info=info(fps=30.0))
+    assert len(read(path)[0]) == count
+
+
 def test_one_frame(tmp_path: Path) -> None:
     write(tmp_path / "film.mp4", [result(0, 0.0)])
     assert read(tmp_path / "film.mp4")[0] == [0.0]
