@@ -42,7 +42,6 @@ class BlockMaxima:
             np.maximum.reduce(part, axis=1, out=self._rows[row : row + blocks, :width])
         return _horizontal_maxima(self._rows)
 
-
     def of(self, difference: U8) -> U8:
         """The same of a difference that is there already."""
         width, height = self._wh

@@ -23,6 +23,7 @@ _MOST_CORNERS = 240
 _FEWEST = 12
 _PATCH_PX = 48
 _MOST_PATCHES = 64
+_WINDOW_PX = (15, 15)
 _TERM = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 20, 0.01)
 
 
@@ -78,21 +79,35 @@ def estimate(then: U8, now: U8) -> Estimate | None:
 
 def _spread_corners(plane: U8) -> F32:
     """Corners from all over the picture, (N,2) f32: the best of each cell, so that one crowd does not outvote the rest."""
-    gap = max(4, int(np.sqrt(plane.size / _MOST_CORNERS) * 0.6))
-    found = cv2.goodFeaturesToTrack(plane, _MOST_CORNERS, 0.005, gap, blockSize=5)
-    return np.zeros((0, 2), np.float32) if found is None else np.asarray(found.reshape(-1, 2), np.float32)
+    height, width = plane.shape
+    gap = max(4, int(np.sqrt(plane.size / _MOST_CORNERS) * 0.4))
+    found = cv2.goodFeaturesToTrack(plane, 8 * _MOST_CORNERS, 0.002, gap, blockSize=5)
+    if found is None:
+        return np.zeros((0, 2), np.float32)
+    points = np.asarray(found.reshape(-1, 2), np.float32)  # best first
+    columns, rows = 10, 8
+    cell = (points[:, 1] * rows / height).astype(int) * columns + (points[:, 0] * columns / width).astype(int)
+    order = np.argsort(cell, kind="stable")
+    first = np.searchsorted(cell[order], cell[order])
+    rank = np.empty(len(points), int)
+    rank[order] = np.arange(len(points)) - first
+    return points[rank < _MOST_CORNERS // (columns * rows)]
 
 
 def _follow(then: U8, now: U8, points: F32, levels: int) -> tuple[F32, NDArray[np.bool_]]:
     start = points.reshape(-1, 1, 2)
-    moved, status, _ = cv2.calcOpticalFlowPyrLK(then, now, start, start.copy(), winSize=(15, 15), maxLevel=levels, criteria=_TERM)  # fmt: skip
-    moved = np.asarray(moved.reshape(-1, 2), np.float32)
-    inside = (moved >= 0).all(1) & (moved[:, 0] < now.shape[1]) & (moved[:, 1] < now.shape[0])
-    return moved, (status.ravel() > 0) & inside
+    moved, status, _ = cv2.calcOpticalFlowPyrLK(
+        then, now, start, start.copy(), winSize=_WINDOW_PX, maxLevel=levels, criteria=_TERM
+    )
+    end = np.asarray(moved.reshape(-1, 2), np.float32)
+    inside = (end >= 0).all(1) & (end[:, 0] < now.shape[1]) & (end[:, 1] < now.shape[0])
+    return end, np.asarray((status.ravel() > 0) & inside, np.bool_)
 
 
 def _fit(then: F32, now: F32, within_px: float) -> tuple[Transform, NDArray[np.bool_]] | None:
-    matrix, inside = cv2.estimateAffinePartial2D(then, now, method=cv2.RANSAC, ransacReprojThreshold=within_px, maxIters=300)
+    matrix, inside = cv2.estimateAffinePartial2D(
+        then, now, method=cv2.RANSAC, ransacReprojThreshold=within_px, maxIters=300
+    )
     if matrix is None or not np.isfinite(matrix).all():
         return None
     return np.asarray(matrix, np.float64), inside.ravel() > 0
@@ -101,11 +116,12 @@ def _fit(then: F32, now: F32, within_px: float) -> tuple[Transform, NDArray[np.b
 def _spans(points: F32, shape: tuple[int, ...]) -> bool:
     """Do they cover a good part of the picture? A bus that crosses is not the scene."""
     extent = np.percentile(points, 95, axis=0) - np.percentile(points, 5, axis=0)
-    return bool((extent > 0.3 * np.array([shape[1], shape[0]])).all())
+    share = extent / np.array([shape[1], shape[0]])
+    return bool(share.min() > 0.1 and share.prod() > 0.06)
 
 
 def _refine(then: U8, now: U8, points: F32, matrix: Transform) -> Transform | None:
-    """Follow again at full resolution: patches of both pictures side by side in two mosaics, the later one where it is expected."""
+    """Follow again at full resolution, in two mosaics of patches: the earlier picture, and the later one where it is expected."""
     points = np.round(points[np.linspace(0, len(points) - 1, min(len(points), _MOST_PATCHES)).astype(int)])
     expected = np.round(points @ matrix[:, :2].T + matrix[:, 2])
     half = _PATCH_PX // 2
@@ -156,7 +172,5 @@ def warp(plane: U8, transform: Transform, fill: U8) -> U8:
     """`plane` seen from the later frame; where it shows nothing, `fill` (the later frame itself: no difference)."""
     height, width = plane.shape
     moved = np.array(fill, np.uint8, order="C")
-    cv2.warpAffine(
-        plane, transform, (width, height), moved, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
-    )
+    cv2.warpAffine(plane, transform, (width, height), moved, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
     return moved

@@ -1,8 +1,8 @@
 """The running background: a clipped-step (median-like) average with its rate in grey levels per second.
 
-Each update moves a pixel towards the picture by at most the levels due since the last one. So what passes costs the background a few levels
-however bright it is, noise averages to the median, and slow light is followed. Stripes take turns, each catching up
-with the time that went by for it; eight bits suffice because the step is a whole level or none.
+Each update moves a pixel towards the picture by at most the levels due since the last one. So what passes costs the
+background a few levels however bright it is, noise averages to the median, and slow light is followed. Stripes take
+turns, each catching up with the time that went by for it; eight bits suffice because the step is a whole level or none.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ class Background:
         self._rate = _LEVELS / seconds
         self._age_s = 0.0
         stripes = -(-len(first) // _STRIPE_PX)
-        self._due = (np.arange(stripes) % _TURNS) / _TURNS  # levels each stripe is behind; staggered so that they take turns
+        self._due = (
+            np.arange(stripes) % _TURNS
+        ) / _TURNS  # levels each stripe is behind; staggered so that they take turns
         shape = (min(_STRIPE_PX, len(first)), first.shape[1])
         self._low, self._high, self._step = (np.empty(shape, np.uint8) for _ in range(3))
 

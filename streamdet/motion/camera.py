@@ -44,6 +44,7 @@ class Camera:
         found = estimate(background, luma)
         self.agreeing = found is not None
         if found is None:
+            self._settled_s += dt_s if self.moving else 0.0  # nothing to hold on to any more: let it be still
             return self.moving
         if not self.moving and self._reach(found.transform) < _MOVED_PX:
             self._rest = _ASK_AGAIN

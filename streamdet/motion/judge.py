@@ -22,7 +22,7 @@ _SPLIT_BELOW_PX = 4000
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """keep (R,) which regions are real; patches: where the background is wrong and takes the picture over; ages (blocks) in s."""
+    """keep (R,): which regions are real; patches: where the background is wrong and takes the picture over."""
 
     keep: Bool
     patches: list[Patch]
@@ -47,8 +47,7 @@ def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hol
             continue
         standing[blocks] = True
         found = _ghosts(planes, x, y, mask, mixed=abs(float(shapes.sign[row])) < 0.9)
-        for ghost in found:
-            patches.append((x, y, cv2.dilate(ghost, _KERNEL)))
+        patches += [(x, y, np.asarray(cv2.dilate(ghost, _KERNEL), np.uint8)) for ghost in found]
         if found and sum(int(np.count_nonzero(g)) for g in found) > 0.7 * np.count_nonzero(mask):
             keep[row] = False
     age_s += np.float32(dt_s)

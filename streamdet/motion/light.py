@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -22,17 +23,18 @@ def sample(plane: U8) -> I16:
 
 
 def spread(difference: I16) -> float:
-    """Robust standard deviation of a difference in grey levels, resolved below one level.
+    """Robust standard deviation of a difference in grey levels, below one level too.
 
-    The 68th percentile of the absolute value, interpolated inside the histogram bin it falls into.
+    Two thirds of the values lie within it: the share within the nearest whole level is compared with a normal
+    distribution, which movers in the remaining third cannot disturb.
     """
-    count = np.bincount(np.abs(difference), minlength=2)
-    total = np.cumsum(count)
-    want = 0.6827 * total[-1]
-    level = int(np.searchsorted(total, want))
-    below = float(total[level - 1]) if level else 0.0
-    inside = (want - below) / max(float(count[level]), 1.0)
-    return 0.5 * inside if level == 0 else level - 0.5 + inside
+    count = np.bincount(np.abs(difference), minlength=1)
+    share = np.cumsum(count) / len(difference)
+    level = int(np.searchsorted(share, 0.6827))
+    within = float(share[level])
+    if within >= 1.0:
+        return 0.0 if level == 0 else float(level)
+    return (level + 0.5) / NormalDist().inv_cdf((1 + within) / 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from streamdet.motion.light import Relight, fit_light, sample, spread
 from streamdet.motion.regions import Planes, Shapes, find_regions
 from streamdet.motion.repeats import Repeats
 from streamdet.motion.strength import describe, strength_of
-from streamdet.types import F32, U8, Bool, Frame, Motion, MotionState
+from streamdet.types import F32, I16, U8, Bool, Frame, Motion, MotionState
 
 __all__ = ["MotionModel"]
 
@@ -77,12 +77,14 @@ class _Scene:
         self._config = config
         self._limit_px = config.largest_px or max(_DETAIL_AT_LEAST_PX, _DETAIL_SHARE * frame.wh[1])
         self._pts_s, self._dt_s = frame.pts_s, _USUAL_DT_S
-        self._previous, self._before_previous = luma, None
+        self._previous: U8 = luma
+        self._before_previous: U8 | None = None
         self._sample = sample(luma)
         self._background = Background(luma, config.background_s)
         self._maxima = BlockMaxima(frame.wh)
         self._noise = BlockNoise(self._maxima.shape)
         self._camera = Camera(frame.wh)
+        self._usual_noise = 2.0
         self._repeats = Repeats()
         self._standing_s = np.zeros(self._maxima.shape, np.float32)
         self._change = np.zeros(self._maxima.shape, np.uint8)
@@ -97,16 +99,20 @@ class _Scene:
         if self._last is not None and self._repeats(now - self._sample, change, self._last, dt_s):
             return replace(self._last, luma=frame.picture.luma, state="repeat")
         self._learn()
-        noise = spread(now - self._sample)
+        noise = _noise(now - self._sample)
         state: MotionState = "steady"
-        light = self._light(now, noise)
+        light = self._light(now)
         if light is not None:
             state = "exposure"
             self._relight(light)
             change = self._maxima(luma, self._previous)
         threshold = self._threshold()
         moving = self._follow_camera(luma, change > threshold, dt_s)
-        agree = float(np.mean(np.abs(now - self._sample) <= max(12.0, 4 * noise))) if light is None else light.after
+        agree = (
+            float(np.mean(np.abs(now - self._sample) <= max(12.0, 4 * self._usual_noise)))
+            if light is None
+            else light.after
+        )
         if not moving and agree < _CUT_BELOW and not self._camera.agreeing:
             return None
         planes = self._planes(luma, moving)
@@ -136,13 +142,15 @@ class _Scene:
             noise=noise,
         )
         self._remember(frame, luma, planes, now, change)
+        if state == "steady":
+            self._usual_noise += 0.1 * (min(noise, 3 * self._usual_noise) - self._usual_noise)
         self._update = _Update(luma, dt_s, frozen, patches)
         return self._last
 
     def _elapsed(self, frame: Frame) -> float:
         """Media seconds since the preceding distinct frame; the usual step where the file's clock stands or runs backwards."""
         dt_s = frame.pts_s - self._pts_s
-        if not 0 < dt_s:
+        if not dt_s > 0:
             return self._dt_s
         self._dt_s = min(dt_s, _LARGEST_GAP_S)
         return dt_s
@@ -150,11 +158,11 @@ class _Scene:
     def _threshold(self) -> F32:
         config = self._config
         level = self._noise.level * np.float32(config.threshold_sigma / _SIGMAS_PER_LEVEL)
-        return np.clip(level, config.min_level, max(_HIGHEST_THRESHOLD, config.min_level))
+        return np.asarray(np.clip(level, config.min_level, max(_HIGHEST_THRESHOLD, config.min_level)), np.float32)
 
-    def _light(self, now: np.ndarray[tuple[int, ...], np.dtype[np.int16]], noise: float) -> Relight | None:
+    def _light(self, now: I16) -> Relight | None:
         """A jump in brightness of the whole picture that explains why little agrees with the preceding frame."""
-        tolerance = max(4.0, 2.0 * min(noise, 6.0))
+        tolerance = max(4.0, 2.0 * self._usual_noise)
         if np.mean(np.abs(now - self._sample) <= tolerance) > _AGREE:
             return None
         light = fit_light(now, self._sample, tolerance)
@@ -168,7 +176,7 @@ class _Scene:
             self._before_previous = np.asarray(cv2.LUT(self._before_previous, light.table), np.uint8)
         self._sample = light.table[self._sample].astype(np.int16)
 
-    def _follow_light(self, now: np.ndarray[tuple[int, ...], np.dtype[np.int16]]) -> None:
+    def _follow_light(self, now: I16) -> None:
         """A slow change of the whole picture: the background goes along."""
         background = sample(self._background.plane)
         if abs(float(np.median(now - background))) < 2.0:
@@ -197,13 +205,12 @@ class _Scene:
         frozen = np.zeros(away.shape, bool)
         for x1, y1, x2, y2 in (shapes.xyxy[shapes.parent == 0] // BLOCK_PX).astype(int).tolist():
             frozen[y1 : y2 + 1, x1 : x2 + 1] = True
-        frozen &= away > threshold / 2
+        frozen &= away > threshold
         return shapes, frozen, verdict.patches
 
-    def _remember(self, frame: Frame, luma: U8, planes: Planes, now: np.ndarray[tuple[int, ...], np.dtype[np.int16]], change: U8) -> None:
-        self._before_previous = planes.previous
+    def _remember(self, frame: Frame, luma: U8, planes: Planes, now: I16, change: U8) -> None:
+        self._before_previous = planes.previous  # aligned onto this frame, so both are in this frame's view
         self._previous, self._sample, self._change, self._pts_s = luma, now, change, frame.pts_s
-        # planes.previous is aligned onto this frame, so both are in this frame's view
 
     def _learn(self) -> None:
         """Bring the background up to date with the frame before."""
@@ -220,6 +227,11 @@ class _Scene:
             camera.anchor_here()
         seen = camera.seen_from_anchor(update.luma, background.plane)
         background.update(seen, 3 * update.dt_s, np.zeros_like(update.frozen))  # resampling blurs: follow faster
+
+
+def _noise(difference: I16) -> float:
+    """Spread of a sampled difference about its median: light that changes is no noise."""
+    return spread(difference - np.int16(np.median(difference)))
 
 
 def _rows_together(luma: U8) -> U8:

@@ -6,7 +6,7 @@ the background *now*; the place a mover has just left does not, so a mover is on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import cv2
@@ -18,8 +18,11 @@ from streamdet.types import F32, I32, U8, Bool
 __all__ = ["Box", "Planes", "Shapes", "Window", "find_regions"]
 
 _KERNEL = np.ones((3, 3), np.uint8)
+_NEAR = np.ones((7, 7), np.uint8)  # px within half the threshold count where one above it is this near
 _MOST_WINDOWS = 96
 _MOST_DETAILS = 12
+_SMALLEST_AREA_PX = 2
+_STANDS_OUT_SHARE = 0.1
 _LARGE_SHARE = 0.8
 
 Box = tuple[int, int, int, int]
@@ -55,9 +58,10 @@ class Shapes:
 
     xyxy (R,4) f32 px, tight; area: px above half the threshold; core: px above the threshold; contrast: grey levels, near the
     peak; ratio: contrast in thresholds; moving: share of its pixels that also differ from the preceding frame; sign: mean
-    sign of the difference to the background, -1..1; prominence: contrast over the level at which it comes apart from a larger region
-    (its ratio, if it stands alone); rank: 0 the strongest detail of its parent, -1 stands alone; parent: area of the larger
-    region it is a detail of, 0 if it stands alone; window, label: where its pixels are (label 0: a detail).
+    sign of the difference to the background, -1..1; prominence: contrast over the level at which it comes apart from a larger
+    region (its ratio, if it stands alone); rank: 0 the strongest detail of its parent, -1 stands alone; parent: area of the
+    larger region it is a detail of, 0 if it stands alone; around, around_now: shares of a ring round its box that differ from the
+    background, and from the preceding frame; window, label: where its pixels are (label 0: a detail).
     """
 
     xyxy: F32
@@ -70,6 +74,8 @@ class Shapes:
     prominence: F32
     rank: I32
     parent: F32
+    around: F32
+    around_now: F32
     window: I32
     label: I32
 
@@ -83,12 +89,27 @@ class Shapes:
     def concat(parts: list[Shapes]) -> Shapes:
         if not parts:
             none, index = np.zeros(0, np.float32), np.zeros(0, np.int32)
-            return Shapes(np.zeros((0, 4), np.float32), none, none, none, none, none, none, none, index, none, index, index)
+            return Shapes(
+                xyxy=np.zeros((0, 4), np.float32),
+                area=none,
+                core=none,
+                contrast=none,
+                ratio=none,
+                moving=none,
+                sign=none,
+                prominence=none,
+                rank=index,
+                parent=none,
+                around=none,
+                around_now=none,
+                window=index,
+                label=index,
+            )
         return Shapes(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Shapes)))
 
 
 def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float = 60.0) -> tuple[Shapes, list[Window]]:
-    """Regions of pixels that differ from the background by more than `threshold` (grey levels per block) where blocks are `active`.
+    """Regions of pixels that differ from the background by more than `threshold` (grey levels per block) in `active` blocks.
 
     Groups of active blocks, with a margin of one block, are looked at one by one; many or large groups in one go.
     """
@@ -100,7 +121,8 @@ def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float =
     boxes = stats[1:, :4].astype(np.int64)
     if count - 1 > _MOST_WINDOWS or (boxes[:, 2] * boxes[:, 3]).sum() > _LARGE_SHARE * active.size:
         boxes, groups = np.array([[0, 0, active.shape[1], active.shape[0]]]), np.asarray(grown, np.int32)
-    shapes, windows = [], []
+    shapes: list[Shapes] = []
+    windows: list[Window] = []
     for group, (column, row, columns, rows) in enumerate(boxes.tolist(), 1):
         own = groups[row : row + rows, column : column + columns] == group
         x1, y1 = column * BLOCK_PX, row * BLOCK_PX
@@ -112,15 +134,18 @@ def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float =
     return Shapes.concat(shapes), windows
 
 
-def _in_window(planes: Planes, xyxy: Box, threshold: F32, own: Bool, index: int, small_px: float, limit_px: float) -> tuple[Shapes, Window] | None:
+def _in_window(
+    planes: Planes, xyxy: Box, threshold: F32, own: Bool, index: int, small_px: float, limit_px: float
+) -> tuple[Shapes, Window] | None:
     x1, y1, x2, y2 = xyxy
     level = to_pixels(np.clip(threshold, 2, 250), xyxy)
     half = level // 2
     change = planes.changed(xyxy, planes.background)
-    low = np.asarray(cv2.compare(change, half, cv2.CMP_GT), np.uint8)
+    near_core = cv2.dilate(cv2.compare(change, level, cv2.CMP_GT), _NEAR)
+    low = np.asarray(cv2.bitwise_and(cv2.compare(change, half, cv2.CMP_GT), near_core), np.uint8)
     if not own.all():  # blocks of another group inside this rectangle are looked at with their own
         low &= np.repeat(np.repeat(own, BLOCK_PX, 0), BLOCK_PX, 1)[: y2 - y1, : x2 - x1] * np.uint8(255)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(low, _KERNEL), connectivity=8)
+    count, labels = cv2.connectedComponents(cv2.dilate(low, _KERNEL), connectivity=8)
     if count <= 1:
         return None
     at = np.flatnonzero(low)
@@ -131,17 +156,24 @@ def _in_window(planes: Planes, xyxy: Box, threshold: F32, own: Bool, index: int,
         return np.bincount(flat, weights, count)[1:].astype(np.float32)
 
     core = total(value > bound)
-    keep = np.flatnonzero(core > 0)
+    area = total()
+    # edges of what stands still differ when camera or air tremble by a fraction of a pixel; with a pixel of slack they do not
+    here = np.s_[y1:y2, x1:x2]
+    loose = change if planes.tolerant else tolerant_difference(planes.luma[here], planes.background[here])
+    stands_out = total(loose.ravel()[at] > half.ravel()[at])
+    keep = np.flatnonzero(
+        (core > 0) & (area >= _SMALLEST_AREA_PX) & (stands_out >= np.maximum(1, _STANDS_OUT_SHARE * area))
+    )
     if not len(keep):
         return None
     past = planes.changed(xyxy, planes.previous)
     moved = past.ravel()[at] > half.ravel()[at]
-    brighter = planes.luma[y1:y2, x1:x2][low > 0] > planes.background[y1:y2, x1:x2][low > 0]
-    area = np.maximum(total(), 1.0)
-    contrast = total(value * value) / np.maximum(total(value), 1.0)
+    brighter = planes.luma[here][low > 0] > planes.background[here][low > 0]
+    area = np.maximum(area, np.float32(1))
+    contrast = np.asarray(total(value * value) / np.maximum(total(value), 1), np.float32)
     ratio = contrast * area / total(bound).clip(1)
     shapes = Shapes(
-        xyxy=_tight(stats[1:], low.shape) + np.array([x1, y1, x1, y1], np.float32),
+        xyxy=_tight(at, flat, value, contrast, low.shape[1]) + np.array([x1, y1, x1, y1], np.float32),
         area=area,
         core=core,
         contrast=contrast,
@@ -151,6 +183,8 @@ def _in_window(planes: Planes, xyxy: Box, threshold: F32, own: Bool, index: int,
         prominence=ratio,
         rank=np.full(count - 1, -1, np.int32),
         parent=np.zeros(count - 1, np.float32),
+        around=np.zeros(count - 1, np.float32),
+        around_now=np.zeros(count - 1, np.float32),
         window=np.full(count - 1, index, np.int32),
         label=np.arange(1, count, dtype=np.int32),
     )[keep]
@@ -162,7 +196,29 @@ def _in_window(planes: Planes, xyxy: Box, threshold: F32, own: Bool, index: int,
         part = _details(shapes[row : row + 1], window, now, level, limit_px)
         if part is not None:
             parts.append(part)
-    return Shapes.concat(parts), window
+    shapes = Shapes.concat(parts)
+    box = shapes.xyxy - np.array([x1, y1, x1, y1], np.float32)
+    changed_now = np.asarray(cv2.bitwise_and(low, cv2.compare(now, half, cv2.CMP_GT)), np.uint8)
+    return replace(shapes, around=_ring_share(low, box), around_now=_ring_share(changed_now, box)), window
+
+
+def _ring_share(mask: U8, xyxy: F32) -> F32:
+    """(R,) share of set pixels in a ring round each box, as wide as half the box and 3 px."""
+    total = cv2.integral(mask // np.uint8(255))
+    height, width = mask.shape
+    inner = xyxy.astype(np.int64)
+    reach = 3 + (inner[:, 2:] - inner[:, :2]).max(1, keepdims=True) // 2
+    outer = np.concatenate([inner[:, :2] - reach, inner[:, 2:] + reach], 1)
+    outer = np.clip(outer, 0, [width, height, width, height])
+
+    def inside(box: Any) -> Any:
+        x1, y1, x2, y2 = box.T
+        return total[y2, x2] - total[y1, x2] - total[y2, x1] + total[y1, x1]
+
+    def size(box: Any) -> Any:
+        return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+
+    return np.asarray((inside(outer) - inside(inner)) / np.maximum(size(outer) - size(inner), 1), np.float32)
 
 
 def _details(whole: Shapes, window: Window, now: U8, level: U8, limit_px: float) -> Shapes | None:
@@ -179,8 +235,8 @@ def _details(whole: Shapes, window: Window, now: U8, level: U8, limit_px: float)
     for factor in (1, 2, 4, 8):
         if bound * factor > 200:
             break
-        high = np.asarray(cv2.compare(value, int(bound * factor), cv2.CMP_GT), np.uint8)
-        count, labels, stats, centre = cv2.connectedComponentsWithStats(high, connectivity=8)
+        high = (value > int(bound * factor)).astype(np.uint8)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(high, connectivity=8)
         if count <= 1:
             break
         long = stats[:, 2:4].max(1)
@@ -216,16 +272,24 @@ def _details(whole: Shapes, window: Window, now: U8, level: U8, limit_px: float)
         prominence=prominence.astype(np.float32),
         rank=np.arange(n, dtype=np.int32),
         parent=whole.area[0] * one,
+        around=one,
+        around_now=one,
         window=np.full(n, whole.window[0], np.int32),
         label=np.zeros(n, np.int32),
     )
 
 
-def _tight(stats: Any, shape: tuple[int, ...]) -> F32:
-    """Boxes of the pixels before the 3x3 dilation; at the window's border the dilation could not grow."""
-    x1, y1 = stats[:, 0], stats[:, 1]
-    x2, y2 = x1 + stats[:, 2], y1 + stats[:, 3]
-    height, width = shape
-    x1, y1 = x1 + (x1 > 0), y1 + (y1 > 0)
-    x2, y2 = x2 - (x2 < width), y2 - (y2 < height)
-    return np.stack([x1, y1, np.maximum(x2, x1 + 1), np.maximum(y2, y1 + 1)], 1).astype(np.float32)
+def _tight(at: Any, label: Any, value: F32, contrast: F32, width: int) -> F32:
+    """Boxes round the pixels above a quarter of their region's contrast: what is fainter is blur, ringing or noise.
+
+    `at`: flat places of pixels, `label` theirs (1 and up), `value` their change.
+    """
+    strong = value > 0.25 * contrast[label - 1]
+    y, x = np.divmod(at[strong].astype(np.int32), np.int32(width))
+    row = label[strong] - 1
+    low = np.full((2, len(contrast)), np.iinfo(np.int32).max, np.int32)
+    high = np.zeros((2, len(contrast)), np.int32)
+    for axis, place in enumerate((x, y)):
+        np.minimum.at(low[axis], row, place)
+        np.maximum.at(high[axis], row, place + 1)
+    return np.stack([low[0], low[1], high[0], high[1]], 1).astype(np.float32)

@@ -11,6 +11,7 @@ __all__ = ["Repeats"]
 
 _QUIET = 0.3  # of the usual mean difference: noise repeats itself only in a copy
 _LARGE, _LARGE_SHARE = 12, 2e-4  # a level, and the share of pixels that may exceed it
+_NOISY = 0.5  # mean level from which a picture counts as noisy
 _LONGEST_S = 0.25  # what does not change for longer is a still scene
 
 
@@ -23,25 +24,28 @@ class Repeats:
 
     def __init__(self) -> None:
         self._usual = 0.0
-        self._held_s = 0.0
+        self._frozen = False
 
     def __call__(self, difference: I16, change: U8, last: Motion, dt_s: float) -> bool:
-        """`difference`: sampled, to the preceding distinct frame; `change`: its largest per block; `last`: that frame's Motion."""
+        """`difference`: sampled, to the preceding distinct frame; `change`: its largest per block; `last`: that frame."""
         mean = float(np.abs(difference).mean())
-        if dt_s <= _LONGEST_S and self._is_copy(mean, change, last):
+        copy = self._is_copy(mean, change, last)
+        self._frozen = copy and (self._frozen or dt_s > _LONGEST_S)
+        if copy and not self._frozen:
             return True
-        self._usual = mean if self._usual == 0 else self._usual + 0.1 * (mean - self._usual)
+        if not copy:
+            self._usual = mean if self._usual == 0 else self._usual + 0.1 * (mean - self._usual)
         return False
 
     def _is_copy(self, mean: float, change: U8, last: Motion) -> bool:
         if mean > _QUIET * self._usual or np.mean(change > _LARGE) > _LARGE_SHARE * BLOCK_PX**2 / 4:
             return False
-        if last.previous is None or not len(last.regions):
-            return self._usual > 0.5  # a noisy picture without a mover: no noise now means a copy
-        column, row = _centres(last)
+        if self._usual > _NOISY:
+            return True
         was = last.strength > 0.3
         if not was.any():
-            return self._usual > 0.5
+            return False
+        column, row = _centres(last)
         return bool((change[row[was], column[was]] <= _LARGE // 2).all())
 
 
