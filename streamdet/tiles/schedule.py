@@ -1,8 +1,9 @@
 """Which tiles of a plan are run in this frame, and why.
 
 - ``all``: every tile of every frame.
-- ``motion``: the fewest tiles that show whatever moves and wherever a track should be now, plus a rotating sweep that
-  visits every tile at least once in ``sweep_s`` of media time, so that what stands still is found too.
+- ``motion``: the fewest tiles that show whatever moves and wherever a track should be now, as far as it is time to look
+  there again (`streamdet.tiles.revisit`), plus a rotating sweep that visits every tile at least once in ``sweep_s`` of
+  media time, so that what stands still is found too.
 - ``auto``: all tiles of a still, of the first frame of a video, and while the camera moves; else ``motion``.
 
 In either, the first frame after a cut runs all tiles once, and an exact repeat of the preceding frame runs none (the
@@ -20,8 +21,10 @@ from numpy.typing import NDArray
 from streamdet.config import TilesConfig
 from streamdet.tiles.cover import cover
 from streamdet.tiles.plan import coarse_rows
+from streamdet.tiles.revisit import Visits, explained, patience_s
 from streamdet.types import (
     F32,
+    TENTATIVE,
     WHY_ALL,
     WHY_MOTION,
     WHY_NAMES,
@@ -59,6 +62,7 @@ class TileScheduler:
         self._plan: TilePlan | None = None
         self._coarse: Bool = np.zeros(0, np.bool_)
         self._last_run_s: F64 = np.zeros(0)
+        self._visits = Visits((1, 1))
         self._pts_s: float | None = None
         self._dt_s = FIRST_DT_S
         self._epoch = 0
@@ -78,6 +82,8 @@ class TileScheduler:
         why = self._choose(frame, motion, tracks, plan, since_s)
         rows = np.flatnonzero(why >= 0)
         self._last_run_s[rows] = frame.pts_s
+        self._visits.mark(plan.xyxy[rows[~self._coarse[rows]]], frame.pts_s)
+        self._visits.watch(motion.regions, frame.pts_s)
         chosen = replace(plan[rows], why=why[rows].astype(np.uint8))
         self.frames += 1
         self.of_total += plan.of
@@ -94,6 +100,7 @@ class TileScheduler:
             self._pts_s = None
         if self._pts_s is None or frame.epoch != self._epoch or frame.pts_s < self._pts_s:
             self._epoch, self._pts_s, self._credit = frame.epoch, None, 0.0
+            self._visits = Visits(frame.wh)
             turn = (np.arange(len(plan)) + 1) / max(1, len(plan))  # the last tile is due in sweep_s, the first at once
             self._last_run_s = frame.pts_s - self._config.sweep_s * (1 - turn)
         return plan
@@ -132,12 +139,26 @@ class TileScheduler:
         regions = np.concatenate([motion.regions.reshape(-1, 4), expected.reshape(-1, 4)])
         width, height = plan.frame_wh
         seen = (regions[:, 0] < width) & (regions[:, 1] < height) & (regions[:, 2] > 0) & (regions[:, 3] > 0)
+        seen &= self._is_time(regions, motion, tracks)
         fine = np.flatnonzero(~self._coarse)
         if not seen.any() or not len(fine):
             return
         moving = (np.arange(len(regions)) < len(motion.regions))[seen]
         run, shows = cover(plan.xyxy[fine], regions[seen], frame_wh=plan.frame_wh, margin_px=MARGIN_PX)
         why[fine[run]] = np.where(shows[moving][:, run].any(0), WHY_MOTION, WHY_TRACK)
+
+    def _is_time(self, regions: F32, motion: Motion, tracks: Tracks) -> Bool:
+        """(R + M,) which moving regions, then expected tracks, have to be looked at in this frame."""
+        assert self._pts_s is not None
+        count = len(motion.regions)
+        unseen_s = self._pts_s - self._visits.last_s(regions)
+        self._visits.learn(regions[count:], self._pts_s)
+        wait = np.concatenate(
+            [self._visits.patience_s(regions[:count], self._dt_s), patience_s(tracks, unseen_s[count:], self._dt_s)]
+        )
+        due = np.asarray(unseen_s + self._dt_s / 2 >= wait)  # nearer to its time now than in the next frame
+        due[:count] &= ~explained(regions[:count], regions[count:][tracks.state != TENTATIVE])
+        return due
 
     def _due(self, idle: Bool, now_s: float, since_s: float) -> NDArray[np.intp]:
         """Rows of `idle` tiles the sweep visits now: an even share of them, oldest first, and all that cannot wait."""

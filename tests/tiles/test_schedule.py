@@ -139,8 +139,10 @@ class TestSweep:
 
     def test_tiles_that_move_need_no_sweep(self) -> None:
         look = scheduler(look="motion")
-        plans = [look(frame(i / 25), motion([0, 0, *WH]), NOTHING) for i in range(30)]
-        assert all((plan.why == WHY_MOTION).all() and len(plan) == 32 for plan in plans)
+        plans = [look(frame(i / 25), motion([0, 0, *WH]), NOTHING) for i in range(60)]
+        everywhere = [i for i, plan in enumerate(plans) if (plan.why == WHY_MOTION).sum() == 32]
+        assert everywhere[0] == 0
+        assert max(np.diff(everywhere)) <= 5  # 0.2 s: so much motion is never left alone, found or not
 
     def test_new_size_new_epoch_and_time_running_back(self) -> None:
         look = scheduler(look="motion")
@@ -212,14 +214,15 @@ class TestChoice:
     def test_why_motion_goes_before_track(self) -> None:
         look = scheduler(look="motion")
         look(frame(0.0), motion(), NOTHING)
-        plan = look(frame(0.04), motion([100, 100, 110, 110]), tracks([105, 105, 115, 115], [1500, 900, 1510, 910]))
+        plan = look(frame(0.04), motion([100, 100, 110, 110]), tracks([125, 105, 135, 115], [1500, 900, 1510, 910]))
         assert sorted(plan.why[plan.why != WHY_SWEEP].tolist()) == [WHY_MOTION, WHY_TRACK]
 
     def test_counters_add_up(self) -> None:
         look = scheduler(look="auto")
         ran = 0
+        box = np.array([50, 50, 60, 60])
         for i in range(20):
-            ran += len(look(frame(i / 25), motion([50, 50, 60, 60], state="steady" if i else "first"), NOTHING))
+            ran += len(look(frame(i / 25), motion(box + 40 * i, state="steady" if i else "first"), NOTHING))
         assert look.frames == 20
         assert look.of_total == 20 * 32
         assert sum(look.counters.values()) == ran

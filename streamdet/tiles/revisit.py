@@ -1,0 +1,120 @@
+"""When a place has to be looked at again: at once for what is small, fast or new; less often for what can be foretold.
+
+How far off a prediction can be grows with time, and how far off it may be grows with the size of the thing: a ball has to
+be seen in every frame, a walking person filling 100 px a few times a second. Between the looks the tracker predicts.
+
+Places where something moves and nothing is found, time and again (leaves, water, compression noise), are looked at less and
+less often, down to twice a second; what is once found there is a track and no longer waits for its place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.types import COASTING, F32, TENTATIVE, Bool, Tracks
+
+__all__ = ["Visits", "explained", "patience_s"]
+
+F64 = NDArray[np.float64]
+
+CELL_PX = 16
+LONGEST_S = 0.4  # no known object is left to its prediction for longer
+SMALL_PX = 16.0  # what is no larger than this is looked at in every frame
+SIZE_PER_S = 120.0  # ... and every so many px more allow a second more
+SHARE_OF_SIZE = 0.35  # ... unless it moves further than this share of its size meanwhile
+TENTATIVE_S = 0.5  # a candidate is looked at in every frame for so long
+SHARE_OF_AGE = 0.3  # trust in a prediction grows with what it stands on
+LONGEST_FUTILE_S = 0.5  # wait for a place where nothing was ever found
+LARGE_PX, LONGEST_LARGE_S = 40.0, 0.2  # ... unless so much moves there that something must be behind it
+FORGIVEN_S = 2.0  # a futile look is forgotten after so long
+MOST_FUTILE = 6.0
+NEAR_SHARE = 0.25  # a moving region in a track's box grown by this share is that object ...
+SMALLEST_SHARE = 0.2  # ... unless it is so much smaller: a ball in front of a person
+
+
+class Visits:
+    """When each place of a frame was last inside a tile that was run, and how often in vain, in cells of 16 px."""
+
+    def __init__(self, frame_wh: tuple[int, int]) -> None:
+        shape = [-(-side // CELL_PX) for side in reversed(frame_wh)]
+        self._last_s: F64 = np.full(shape, -np.inf)
+        self._futile: F64 = np.zeros(shape)
+        self._futile_s: F64 = np.zeros(shape)
+        self._watched: F32 = np.zeros((0, 4), np.float32)
+
+    def mark(self, tiles_xyxy: Any, now_s: float) -> None:
+        """These tiles are run now."""
+        for x1, y1, x2, y2 in (np.asarray(tiles_xyxy) // CELL_PX).tolist():
+            self._last_s[y1 : y2 + 1, x1 : x2 + 1] = now_s
+
+    def last_s(self, xyxy: F32) -> F64:
+        """(N,) when all of each box was last seen, told by its corners and its middle."""
+        middle = (xyxy[:, :2] + xyxy[:, 2:]) / 2
+        points = np.stack([xyxy[:, [0, 1]], xyxy[:, [2, 1]], xyxy[:, [0, 3]], xyxy[:, [2, 3]], middle], 1)
+        row, column = self._cells(points)
+        last: F64 = self._last_s[row, column].min(1, initial=np.inf)
+        return last
+
+    def learn(self, tracks_xyxy: F32, now_s: float) -> None:
+        """Where a region was looked at in the preceding call and no track is, the look was in vain."""
+        if not len(self._watched):
+            return
+        found = explained(self._watched, tracks_xyxy, smallest_share=0.0)
+        row, column = self._cells((self._watched[:, :2] + self._watched[:, 2:]) / 2)
+        count = np.minimum(self._felt(row, column, now_s) + 1, MOST_FUTILE)
+        for down in (-1, 0, 1):  # what sways does so from one cell to the next
+            for right in (-1, 0, 1):
+                y = np.clip(row + down, 0, self._futile.shape[0] - 1)
+                x = np.clip(column + right, 0, self._futile.shape[1] - 1)
+                self._futile[y, x] = np.where(found, 0.0, np.maximum(count, self._felt(y, x, now_s)))
+                self._futile_s[y, x] = now_s
+
+    def watch(self, regions: F32, now_s: float) -> None:
+        """Of these regions, :meth:`learn` will judge those that were looked at now."""
+        self._watched = regions[self.last_s(regions) >= now_s]
+
+    def patience_s(self, regions: F32, dt_s: float) -> F64:
+        """(R,) how long to wait before looking again at what moves and is no known object."""
+        row, column = self._cells((regions[:, :2] + regions[:, 2:]) / 2)
+        futile = self._futile[row, column]
+        longest_s = np.where(_size(regions) > LARGE_PX, LONGEST_LARGE_S, LONGEST_FUTILE_S)
+        return np.asarray(np.minimum(dt_s * (2.0 ** np.floor(futile) - 1), longest_s))
+
+    def _felt(self, row: Any, column: Any, now_s: float) -> F64:
+        felt: F64 = self._futile[row, column] - (now_s - self._futile_s[row, column]) / FORGIVEN_S
+        return np.asarray(np.maximum(felt, 0.0))
+
+    def _cells(self, points: Any) -> tuple[Any, Any]:
+        most = np.array(self._last_s.shape[::-1]) - 1
+        cell = np.clip(points // CELL_PX, 0, most).astype(np.intp)
+        return cell[..., 1], cell[..., 0]
+
+
+def patience_s(tracks: Tracks, unseen_s: F64, dt_s: float) -> F64:
+    """(M,) how long each track may go without being looked at; `unseen_s` how long its place was not."""
+    size = _size(tracks.xyxy)
+    speed = np.maximum(np.linalg.norm(tracks.velocity_xy, axis=1), 1e-6)
+    wait = np.minimum((size - SMALL_PX) / SIZE_PER_S, SHARE_OF_SIZE * size / speed)
+    trust = np.where(tracks.state == TENTATIVE, tracks.age_s - TENTATIVE_S, tracks.age_s)
+    wait = np.minimum(np.minimum(wait, SHARE_OF_AGE * trust), LONGEST_S)
+    missed = (tracks.state == COASTING) & (unseen_s < 1.5 * dt_s)  # looked at just now, and not found
+    return np.where(missed, 0.0, wait)
+
+
+def explained(regions: F32, known: F32, *, smallest_share: float = SMALLEST_SHARE) -> Bool:
+    """(R,) whether each moving region is (part of) one of the `known` objects, and not a small thing before it."""
+    if not len(regions) or not len(known):
+        return np.zeros(len(regions), np.bool_)
+    grow = NEAR_SHARE * (known[:, 2:] - known[:, :2])
+    middle = (regions[:, None, :2] + regions[:, None, 2:]) / 2
+    inside = ((middle >= known[:, :2] - grow) & (middle <= known[:, 2:] + grow)).all(2)
+    share = _size(regions)[:, None] / np.maximum(_size(known), 1e-6)
+    return np.asarray((inside & (share >= smallest_share) & (share <= 1 / SHARE_OF_SIZE)).any(1))
+
+
+def _size(xyxy: F32) -> F64:
+    sides = np.maximum(xyxy[:, 2:] - xyxy[:, :2], 0).astype(np.float64)
+    return np.asarray(np.sqrt(sides.prod(1)))
