@@ -15,14 +15,19 @@ from engines.footage import ROW
 __all__ = ["Batch", "Pool", "targets"]
 
 F32 = NDArray[np.float32]
-_SHARES = {"rendered": 0.62, "air": 0.25, "background": 0.08, "hard": 0.05}
-_MOST_WEIGHT = {"rendered": 6.0, "hard": 6.0, "background": 4.0, "air": 1.5}  # real labels are not flawless: do not chase them
+_SHARES = {"rendered": 0.60, "air": 0.20, "background": 0.08, "hard": 0.12}
+_MOST_WEIGHT = {
+    "rendered": 6.0,
+    "hard": 6.0,
+    "background": 4.0,
+    "air": 1.5,
+}  # real labels are not flawless: do not chase them
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """``picture`` (n,6,P,P); ``heat``, ``counts`` (n,1,h,w): what is wanted, and 0 where nothing is judged; ``rows`` (k, 8): truth with
-    sizes and offsets, ``place`` (k,3) i64: which sample, cell row and column; ``where``: shard and row of every sample."""
+    """``picture`` (n,6,P,P); ``heat``, ``counts`` (n,1,h,w): what is wanted, and 0 where nothing is judged; ``rows`` (k,8):
+    truth rows inside, ``place`` (k,3) i64: sample, cell row and column of each; ``where``: group, shard and row of samples."""
 
     picture: F32
     heat: F32
@@ -53,7 +58,9 @@ class Pool:
             group.shards = load(self._folder, f"{name}_*")
             for shard in group.shards[len(group.weights) :]:
                 group.weights.append(np.ones(len(shard), np.float32))
-            if len(group.shards) != len(group.weights) or any(len(s) != len(w) for s, w in zip(group.shards, group.weights)):
+            if len(group.shards) != len(group.weights) or any(
+                len(s) != len(w) for s, w in zip(group.shards, group.weights)
+            ):
                 group.weights = [np.ones(len(shard), np.float32) for shard in group.shards]  # a shard came in between
         return sum(len(shard) for group in self._groups.values() for shard in group.shards)
 
@@ -82,7 +89,9 @@ class Pool:
             self._groups[name].weights[shard][row] = 0.3 + min(float(value), _MOST_WEIGHT[name])
 
 
-def _window(rng: np.random.Generator, planes: NDArray[np.uint8], truth: F32, side: int) -> tuple[NDArray[np.uint8], F32]:
+def _window(
+    rng: np.random.Generator, planes: NDArray[np.uint8], truth: F32, side: int
+) -> tuple[NDArray[np.uint8], F32]:
     room = planes.shape[-1] - side
     x, y = rng.integers(0, room + 1, 2)
     planes = np.array(planes[:, y : y + side, x : x + side])
@@ -154,5 +163,3 @@ def targets(truth: F32, side: int) -> tuple[F32, F32, F32, NDArray[np.int64]]:
     for sample, row_cell, column in place:
         counts[sample, 0, row_cell, column] = 1
     return heat, counts, np.array(kept, np.float32).reshape(-1, ROW), np.array(place, np.int64).reshape(-1, 3)
-
-

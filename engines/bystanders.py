@@ -1,4 +1,4 @@
-"""What moves and is not wanted: people with rackets and shoes, cars, shadows, leaves, boards, flickering crowds, jittering specks.
+"""What moves and is not wanted: people with rackets, cars, shadows, leaves, boards, flickering crowds, jittering specks.
 
 Every maker returns ``draw(image, time)``: paints into an (H,W,3) u8 BGR picture at a time in frames.
 """
@@ -6,6 +6,7 @@ Every maker returns ``draw(image, time)``: paints into an (H,W,3) u8 BGR picture
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -48,7 +49,7 @@ def person(wh: Size, rng: np.random.Generator, *, tall_px: float | None = None) 
             return feet[0] + x * tall, feet[1] - y * tall
 
         def limb(points: list[tuple[float, float]], wide: float, colour: tuple[float, ...]) -> None:
-            for p, q in zip(points, points[1:]):
+            for p, q in pairwise(points):
                 cv2.line(image, _fixed(p), _fixed(q), colour, max(1, round(wide * tall)), cv2.LINE_AA, 3)
 
         hip, neck = at(0, 0.5), at(0.03 * np.sin(phase), 0.83)
@@ -56,9 +57,31 @@ def person(wh: Size, rng: np.random.Generator, *, tall_px: float | None = None) 
             step = np.sin(phase + side * np.pi / 2)
             foot = at(0.2 * step, 0.02 + 0.06 * max(0.0, np.cos(phase) * side))
             limb([hip, at(0.1 * step + 0.04, 0.27), foot], 0.085, trousers)
-            cv2.ellipse(image, _fixed((foot[0] + 0.03 * tall, foot[1])), _fixed((0.055 * tall, 0.024 * tall)), 0, 0, 360, shoe, -1, cv2.LINE_AA, 3)  # fmt: skip
+            cv2.ellipse(
+                image,
+                _fixed((foot[0] + 0.03 * tall, foot[1])),
+                _fixed((0.055 * tall, 0.024 * tall)),
+                0,
+                0,
+                360,
+                shoe,
+                -1,
+                cv2.LINE_AA,
+                3,
+            )
         limb([hip, neck], 0.19, shirt)
-        cv2.ellipse(image, _fixed((neck[0], neck[1] - 0.1 * tall)), _fixed((0.05 * tall, 0.068 * tall)), 0, 0, 360, skin, -1, cv2.LINE_AA, 3)  # fmt: skip
+        cv2.ellipse(
+            image,
+            _fixed((neck[0], neck[1] - 0.1 * tall)),
+            _fixed((0.05 * tall, 0.068 * tall)),
+            0,
+            0,
+            360,
+            skin,
+            -1,
+            cv2.LINE_AA,
+            3,
+        )
         for side in (-1, 1):
             turn = phase * swing * 2 if side > 0 and racket else np.sin(phase) * side
             elbow = (neck[0] + 0.14 * tall * np.sin(turn), neck[1] + 0.05 * tall + 0.14 * tall * np.cos(turn))
@@ -70,7 +93,18 @@ def person(wh: Size, rng: np.random.Generator, *, tall_px: float | None = None) 
                 tip = (hand[0] + reach * tall * np.sin(angle), hand[1] + reach * tall * np.cos(angle))
                 limb([hand, tip], 0.02, grip)
                 axes = _fixed((reach * 0.42 * tall, reach * (0.15 + 0.18 * abs(np.sin(phase))) * tall))
-                cv2.ellipse(image, _fixed(tip), axes, 90 - np.degrees(angle), 0, 360, frame, -1 if solid else max(1, round(tall * 0.012)), cv2.LINE_AA, 3)  # fmt: skip
+                cv2.ellipse(
+                    image,
+                    _fixed(tip),
+                    axes,
+                    90 - np.degrees(angle),
+                    0,
+                    360,
+                    frame,
+                    -1 if solid else max(1, round(tall * 0.012)),
+                    cv2.LINE_AA,
+                    3,
+                )
 
     return draw
 
@@ -85,7 +119,13 @@ def car(wh: Size, rng: np.random.Generator) -> Draw:
         def points(rows: list[tuple[float, float]]) -> NDArray[np.int32]:
             return np.array([_fixed((at + speed * time + x * long, ground - y * long)) for x, y in rows], np.int32)
 
-        cv2.fillPoly(image, [points([(0, 0.05), (1, 0.05), (1, 0.22), (0.8, 0.25), (0.62, 0.4), (0.2, 0.4), (0, 0.25)])], paint, cv2.LINE_AA, 3)  # fmt: skip
+        cv2.fillPoly(
+            image,
+            [points([(0, 0.05), (1, 0.05), (1, 0.22), (0.8, 0.25), (0.62, 0.4), (0.2, 0.4), (0, 0.25)])],
+            paint,
+            cv2.LINE_AA,
+            3,
+        )
         cv2.fillPoly(image, [points([(0.12, 0.25), (0.75, 0.25), (0.6, 0.37), (0.22, 0.37)])], glass, cv2.LINE_AA, 3)
         for x in (0.2, 0.8):
             cv2.circle(image, tuple(points([(x, 0.05)])[0]), _fixed((long * 0.08, 0))[0], glass, -1, cv2.LINE_AA, 3)
@@ -114,7 +154,11 @@ def foliage(wh: Size, rng: np.random.Generator) -> Draw:
     flag = rng.random() < 0.35
     texture = octaves((height, width), rng, rough=0.5 if flag else 1.0)[..., None] * rng.uniform(10, 40)
     patch = np.clip(texture + np.array(shade(rng)), 0, 255).astype(np.uint8)
-    soft = np.ones((height, width), np.float32) if flag else (octaves((height, width), rng, rough=0.8) > rng.normal(0, 0.5)).astype(np.float32)  # fmt: skip
+    soft = (
+        np.ones((height, width), np.float32)
+        if flag
+        else (octaves((height, width), rng, rough=0.8) > rng.normal(0, 0.5)).astype(np.float32)
+    )
     x, y = rng.uniform(-0.1, 0.9) * wh[0], rng.uniform(-0.1, 0.8) * wh[1]
     sway, rate = rng.uniform(0.3, 4), rng.uniform(0.05, 0.5)
     rows = np.arange(height, dtype=np.float32)[:, None] + np.zeros((1, width), np.float32)
@@ -127,7 +171,9 @@ def foliage(wh: Size, rng: np.random.Generator) -> Draw:
             return
         shift = sway * np.sin(rate * time + columns * 0.06 + rows * 0.04)
         moved = cv2.remap(patch, columns + shift, rows + shift * 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-        mask = cv2.remap(soft, columns + shift, rows + shift * 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)[:h, :w, None]
+        mask = cv2.remap(soft, columns + shift, rows + shift * 0.5, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)[
+            :h, :w, None
+        ]
         part = image[top : top + h, left : left + w]
         part[:] = (part * (1 - mask) + moved[:h, :w] * mask).astype(np.uint8)
 
@@ -149,7 +195,16 @@ def board(wh: Size, rng: np.random.Generator) -> Draw:
             return
         swap = speed == 0 and int(time / period) % 2
         part[:] = np.array(front if swap else back, np.uint8)
-        cv2.putText(part, text, (int(8 - speed * time) + 20, tall - tall // 4), font, tall / 36, back if swap else front, 2, cv2.LINE_AA)  # fmt: skip
+        cv2.putText(
+            part,
+            text,
+            (int(8 - speed * time) + 20, tall - tall // 4),
+            font,
+            tall / 36,
+            back if swap else front,
+            2,
+            cv2.LINE_AA,
+        )
 
     return draw
 
@@ -167,7 +222,18 @@ def flicker(wh: Size, rng: np.random.Generator, box: tuple[int, int, int, int] |
             wave = np.sin(rate[k] * time + phase[k])
             if wave > -0.3:
                 middle = where[k] + (sway[k] * wave, 0.3 * sway[k] * wave)
-                cv2.ellipse(image, _fixed((middle[0], middle[1])), _fixed((size[k, 0], size[k, 1])), 0, 0, 360, colours[k], -1, cv2.LINE_AA, 3)  # fmt: skip
+                cv2.ellipse(
+                    image,
+                    _fixed((middle[0], middle[1])),
+                    _fixed((size[k, 0], size[k, 1])),
+                    0,
+                    0,
+                    360,
+                    colours[k],
+                    -1,
+                    cv2.LINE_AA,
+                    3,
+                )
 
     return draw
 
@@ -176,7 +242,10 @@ def specks(wh: Size, rng: np.random.Generator) -> Draw:
     """Bright or dark dots that twinkle and jitter by a part of a px, as lamps and dead pixels do."""
     count = int(rng.integers(1, 14))
     where = rng.uniform(0, 1, (count, 2)) * wh
-    size, colours = rng.uniform(0.6, 5, count), [shade(rng, 170, 255) if rng.random() < 0.7 else shade(rng, 0, 60) for _ in range(count)]
+    size, colours = (
+        rng.uniform(0.6, 5, count),
+        [shade(rng, 170, 255) if rng.random() < 0.7 else shade(rng, 0, 60) for _ in range(count)],
+    )
     shake, noise = rng.uniform(0, 0.7), np.random.default_rng(int(rng.integers(1 << 30)))
 
     def draw(image: U8, time: float) -> None:

@@ -1,4 +1,4 @@
-"""Fill a folder with shards of crops: ``python -m engines.cache WORK --data /path/to/data [--rendered 800]``. Seeded; what is there is kept."""
+"""Fill a folder with shards of crops: ``python -m engines.cache WORK/crops --data DATA``. Seeded; what is there is kept."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fill(work: Path, root: Path, *, rendered: int, passes: int, seed: int) -> No
             part = shard * 8 // max(shards, 1)
             for turn in range(passes):
                 _real(work, f"air_{turn}_{part}", footage[part::8], seed + 10 * turn + part)
-        _rendered(work, f"rendered_{shard:03d}", footage, backgrounds, seed * 1000 + shard)
+        _rendered(work, f"rendered_{seed}{shard:02d}", footage, backgrounds, seed * 1000 + shard)
 
 
 def _done(work: Path, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""How good weights are on held-out crops: F1 within 6 px at the best threshold, box overlap and class, per group. For the eye while training."""
+"""How good weights are on held-out crops: best F1 within 6 px, box overlap and class. For the eye while training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class Check:
     right_class: float
 
     def __str__(self) -> str:
-        return f"F1 {self.f1:.3f} at {self.threshold:.2f} (P {self.precision:.2f} R {self.recall:.2f}), IoU {self.iou:.2f}, class {self.right_class:.2f}"
+        rates = f"F1 {self.f1:.3f} at {self.threshold:.2f} (P {self.precision:.2f} R {self.recall:.2f})"
+        return f"{rates}, IoU {self.iou:.2f}, class {self.right_class:.2f}"
 
 
 @torch.no_grad()
@@ -59,7 +60,16 @@ def check_crops(net: TinyMover, folder: Path, *, most: int = 2000) -> dict[str, 
     }
 
 
-def _check(net: TinyMover, folder: Path, name: str, most: int) -> Check:
+@dataclass(slots=True)
+class _Found:
+    scores: list[float]
+    hits: list[bool]
+    wanted: int
+    overlaps: list[float]
+    right: list[bool]
+
+
+def _found(net: TinyMover, folder: Path, name: str, most: int) -> _Found:
     crops = load(folder, name)[0]
     chosen = np.linspace(0, len(crops) - 1, min(most, len(crops))).astype(int)
     scores, hits, wanted, overlaps, right = [], [], 0, [], []
@@ -83,12 +93,25 @@ def _check(net: TinyMover, folder: Path, name: str, most: int) -> Check:
                     right.append(one[5] == truth[best, 6])
                     if truth[best, 2] > 0:
                         overlaps.append(_overlap(one, truth[best]))
+    return _Found(scores, hits, wanted, overlaps, right)
+
+
+def _check(net: TinyMover, folder: Path, name: str, most: int) -> Check:
+    found = _found(net, folder, name, most)
+    scores, hits, wanted = found.scores, found.hits, found.wanted
     order = np.argsort(-np.array(scores))
     hit = np.cumsum(np.array(hits)[order])
     precision, recall = hit / np.arange(1, len(hit) + 1), hit / max(wanted, 1)
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
     best = int(np.argmax(f1))
-    return Check(float(f1[best]), float(np.array(scores)[order][best]), float(precision[best]), float(recall[best]), float(np.median(overlaps)), float(np.mean(right)))  # fmt: skip
+    return Check(
+        float(f1[best]),
+        float(np.array(scores)[order][best]),
+        float(precision[best]),
+        float(recall[best]),
+        float(np.median(found.overlaps)),
+        float(np.mean(found.right)),
+    )
 
 
 def _overlap(a: F32, b: F32) -> float:

@@ -1,7 +1,8 @@
 """From clips to crops: the pipeline's own motion model and packer make the planes; they are kept as 8 bit tensors on disk.
 
 A shard is ``<name>.crops.npy`` (n, 6, 176, 176) u8: r, g, b and the three signed differences + 128 (clipped to +-127 grey
-levels, which is what `signed_clip` leaves of them anyway); and ``<name>.truth.npy`` (n, MOST, 8) f32, rows of `engines.footage.ROW` in crop px.
+levels, which is what `signed_clip` leaves of them anyway); and ``<name>.truth.npy`` (n, MOST, 8) f32, truth rows (see
+`engines.footage.ROW`) in crop px.
 """
 
 from __future__ import annotations
@@ -24,7 +25,21 @@ from streamdet.sources.video import VideoSource
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.types import WHY_ALL, Frame, Motion, TilePlan
 
-__all__ = ["CROP_PX", "MOST", "NETWORK_INPUT", "Crops", "Seen", "cut", "from_background", "from_footage", "from_rendered", "load", "save", "unpack", "watch"]  # fmt: skip
+__all__ = [
+    "CROP_PX",
+    "MOST",
+    "NETWORK_INPUT",
+    "Crops",
+    "Seen",
+    "cut",
+    "from_background",
+    "from_footage",
+    "from_rendered",
+    "load",
+    "save",
+    "unpack",
+    "watch",
+]
 
 CROP_PX, MOST = 176, 12
 NETWORK_INPUT = InputSpec(channels=CHANNELS, mean=(MEAN,), std=(STD,), stride=16)
@@ -103,9 +118,8 @@ def _choose(
     side = min(round(CROP_PX / scale), *wh)
     jitter = side * 0.42
     wanted = rows[(rows[:, 7] > 0) & (rows[:, 0] > 0) & (rows[:, 1] > 0) & (rows[:, 0] < wh[0]) & (rows[:, 1] < wh[1])]
-    boxes = []
-    for row in rng.permutation(wanted)[:targets]:
-        boxes.append(_box_round(row[:2] + rng.uniform(-jitter, jitter, 2), side, wh))
+    chosen = rng.permutation(wanted)[:targets]
+    boxes = [_box_round(row[:2] + rng.uniform(-jitter, jitter, 2), side, wh) for row in chosen]
     for _ in range(others):
         regions = seen.motion.regions
         centre = rng.uniform(0, 1, 2) * wh

@@ -1,4 +1,4 @@
-"""Weights -> ONNX: ``python -m engines.export WORK/model.pt engines/tiny.onnx --threshold 0.4``. Writes what streamdet must know into the file's metadata."""
+"""Weights -> ONNX, with what streamdet must know in its metadata: ``python -m engines.export WORK/model.pt tiny.onnx``."""
 
 from __future__ import annotations
 
@@ -22,20 +22,31 @@ _OPSET = 17
 _PAD = 114.0
 
 
-def export(weights: Path, target: Path, *, threshold: float, about: str = "") -> None:
-    """Any batch, any height and width that are multiples of 16. Checked against PyTorch with onnxruntime."""
+def export(
+    weights: Path, target: Path, *, threshold: float, about: str = "", gain: float = 1.0, bias: float = 0.0
+) -> None:
+    """Scores are ``sigmoid(gain * logit + bias)``. Any batch, any height and width that are multiples of 16.
+
+    The file is checked against PyTorch with onnxruntime.
+    """
     net = TinyMover()
     net.load_state_dict(torch.load(weights, weights_only=True))
-    module = PeaksByClass(net).eval()
+    module = PeaksByClass(net, gain=gain, bias=bias).eval()
     example = torch.randn(2, len(CHANNELS), 96, 128)
     axes = {0: "tiles", 2: "height", 3: "width"}
     names = ("heat", "offset", "size")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (example,), str(target), input_names=["picture"], output_names=list(names), opset_version=_OPSET, dynamo=False,
+            module,
+            (example,),
+            str(target),
+            input_names=["picture"],
+            output_names=list(names),
+            opset_version=_OPSET,
+            dynamo=False,
             dynamic_axes={"picture": axes} | {name: {0: "tiles", 2: "rows", 3: "columns"} for name in names},
-        )  # fmt: skip
+        )
     model = onnx.load(str(target))
     for key, value in _metadata(threshold, about).items():
         model.metadata_props.add(key=f"streamdet.{key}", value=value if isinstance(value, str) else json.dumps(value))
@@ -46,11 +57,22 @@ def export(weights: Path, target: Path, *, threshold: float, about: str = "") ->
 
 def _metadata(threshold: float, about: str) -> dict[str, object]:
     return {
-        "name": target_name(), "decoder": "centers", "labels": list(LABELS), "threshold": round(threshold, 3), "channels": list(CHANNELS),
-        "mean": list(NETWORK_INPUT.mean), "std": list(NETWORK_INPUT.std), "pad": _PAD, "stride": NETWORK_INPUT.stride, "size_unit": "log_px",
-        "signed_scale": NETWORK_INPUT.signed_scale, "signed_clip": NETWORK_INPUT.signed_clip, "activation": "none",
-        "about": about or "centres of tiny movers: balls, birds, drones, planes", "origin": "engines/ of streamdet: python -m engines.train",
-    }  # fmt: skip
+        "name": target_name(),
+        "decoder": "centers",
+        "labels": list(LABELS),
+        "threshold": round(threshold, 3),
+        "channels": list(CHANNELS),
+        "mean": list(NETWORK_INPUT.mean),
+        "std": list(NETWORK_INPUT.std),
+        "pad": _PAD,
+        "stride": NETWORK_INPUT.stride,
+        "size_unit": "log_px",
+        "signed_scale": NETWORK_INPUT.signed_scale,
+        "signed_clip": NETWORK_INPUT.signed_clip,
+        "activation": "none",
+        "about": about or "centres of tiny movers: balls, birds, drones, planes",
+        "origin": "engines/ of streamdet: python -m engines.train",
+    }
 
 
 def target_name() -> str:
@@ -94,10 +116,12 @@ def main() -> None:
     parser.add_argument("weights", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--threshold", type=float, required=True, help="operating point, from engines.operating")
+    parser.add_argument("--gain", type=float, default=1.0, help="of the heat's logit, from engines.operating")
+    parser.add_argument("--bias", type=float, default=0.0)
     parser.add_argument("--about", default="")
     parser.add_argument("--half", type=Path, help="also write a copy with fp16 weights")
     given = parser.parse_args()
-    export(given.weights, given.target, threshold=given.threshold, about=given.about)
+    export(given.weights, given.target, threshold=given.threshold, about=given.about, gain=given.gain, bias=given.bias)
     if given.half is not None:
         to_half(given.target, given.half)
 

@@ -1,7 +1,7 @@
 """Real clips as material: windows of frames with what is labelled in them. Which clips may be used, and how, is decided here.
 
-Shipped weights see: all of `train_air` (CC0) with labels, except every tenth clip, held out for validation; of the tennis, pedestrian, car
-and people clips only the *first part* of the frames, as background and as negatives (tennis: what is near the ball is ignored).
+Shipped weights see: all of `train_air` (CC0) with labels, except every tenth clip, held out for validation; of the tennis,
+pedestrian, car and people clips only the *first part*, as background and negatives (what is near the tennis ball is ignored).
 Badminton is never opened.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 __all__ = ["ROW", "Footage", "Window", "air_clips", "background_clips", "read_air_labels", "read_window", "tighten"]
 
-ROW = 8  # columns of a truth row: cx, cy, w, h (px; w = 0: size unknown), dx, dy (streak, px), label (-1: unknown), counts (0: ignore)
+ROW = 8  # cx, cy, w, h (px; w = 0: size unknown), dx, dy (streak, px), label (-1: unknown), counts (0: to be ignored)
 _LABELS = {"DRONE": 2, "BIRD": 1, "AIRPLANE": 3, "HELICOPTER": 3, "ball": 0, "bird": 1, "drone": 2, "plane": 3}
 _HELD_OUT = 10
 F32 = NDArray[np.float32]
@@ -27,7 +27,8 @@ U8 = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """A clip: `usable` = its first frames that may be used (None: all); ``truth`` per frame, or None where nothing is labelled."""
+    """A clip whose first `frames` may be used; `truth` per frame (None: it holds no target). `labelled_only`: a frame without
+    truth may hold an unlabelled target and is not trained on."""
 
     path: Path
     frames: int
@@ -126,7 +127,9 @@ def tighten(luma: U8, background: U8 | None, rows: F32) -> F32:
         top = float(away.max())
         if top < max(14.0, 4.5 * spread):
             continue
-        count, names, stats, centres = cv2.connectedComponentsWithStats((away > 0.42 * top).astype(np.uint8), connectivity=8)
+        count, names, stats, centres = cv2.connectedComponentsWithStats(
+            (away > 0.42 * top).astype(np.uint8), connectivity=8
+        )
         offset = np.hypot(centres[1:, 0] + 0.5 - (cx - x1), centres[1:, 1] + 0.5 - (cy - y1))
         inside = offset < 0.3 * min(w, h) + 1
         if count < 2 or not inside.any():

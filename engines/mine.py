@@ -1,7 +1,7 @@
 """Hard examples: run a model over footage and fresh renderings, keep crops of what it invents and what it misses.
 
-``python -m engines.mine MODEL.onnx WORK/crops --data DATA``; `engines.train --start` then goes on with them. In the real clips with labels only one object is
-labelled per frame, so what is invented there counts only if it stays in place (a static thing no unlabelled bird would be).
+``python -m engines.mine MODEL.onnx WORK/crops --data DATA``; `engines.train --start` then goes on with them. `train_air` is not
+mined: only one object is labelled per frame there, and what looks invented may be a second bird.
 """
 
 from __future__ import annotations
@@ -29,17 +29,26 @@ _AWAY_PX, _NEAR_PX = 14.0, 9.0
 _PER_FRAME = 3
 
 
-def hard_crops(detector: NetworkDetector, packer: CpuPacker, seen: Seen, rows: np.ndarray, rng: np.random.Generator) -> Crops | None:
+def hard_crops(
+    detector: NetworkDetector, packer: CpuPacker, seen: Seen, rows: np.ndarray, rng: np.random.Generator
+) -> Crops | None:
     """Crops round the worst mistakes in one frame, or None if there are none."""
     plan = plan_tiles(seen.frame.wh, input_wh=None, config=Config().tiles, stride=NETWORK_INPUT.stride)
     found = detector(packer(seen.frame, seen.motion, plan))
     centre = (found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2
     gap = np.linalg.norm(centre[:, None] - rows[None, :, :2], axis=2) if len(rows) else np.full((len(centre), 1), 1e9)
-    reach = np.maximum(_AWAY_PX, rows[:, 2:4].max(1) / 2 + 6 + np.hypot(rows[:, 4], rows[:, 5]) / 2) if len(rows) else np.zeros(1)
+    reach = (
+        np.maximum(_AWAY_PX, rows[:, 2:4].max(1) / 2 + 6 + np.hypot(rows[:, 4], rows[:, 5]) / 2)
+        if len(rows)
+        else np.zeros(1)
+    )
     invented = np.flatnonzero((gap > reach).all(1) & (found.score > _INVENTED))
     invented = invented[np.argsort(-found.score[invented])][:_PER_FRAME]
     wanted = rows[rows[:, 7] > 0]
-    hit = (np.linalg.norm(centre[:, None] - wanted[None, :, :2], axis=2) < _NEAR_PX + np.hypot(wanted[:, 4], wanted[:, 5]) / 4) & (found.score > _MISSED)[:, None]  # fmt: skip
+    hit = (
+        np.linalg.norm(centre[:, None] - wanted[None, :, :2], axis=2)
+        < _NEAR_PX + np.hypot(wanted[:, 4], wanted[:, 5]) / 4
+    ) & (found.score > _MISSED)[:, None]
     missed = wanted[~hit.any(0)][:2, :2]
     middles = np.concatenate([centre[invented], missed]).astype(np.float64)
     if not len(middles):
@@ -63,7 +72,9 @@ def _backgrounds(detector: NetworkDetector, clip: Footage, rng: np.random.Genera
             yield crop
 
 
-def _rendered(detector: NetworkDetector, footage: list[Footage], backgrounds: list[Footage], rng: np.random.Generator) -> Iterator[Crops]:
+def _rendered(
+    detector: NetworkDetector, footage: list[Footage], backgrounds: list[Footage], rng: np.random.Generator
+) -> Iterator[Crops]:
     clip = render_clip(rng, footage, backgrounds=backgrounds)
     packer = CpuPacker(NETWORK_INPUT)
     for seen, rows in data.watch_rendered(clip):
@@ -81,7 +92,10 @@ def mine(model: Path, crops: Path, root: Path, *, rendered: int, seed: int) -> N
     with open_detector(config, model) as detector:
         for index, clip in enumerate(backgrounds):
             parts = list(_backgrounds(detector, clip, rng, every=2 if index < 3 else 4))
-            print(f"{clip.path.name}: {data.save(crops, f'hard_{seed}_background{index}', parts) if parts else 0} hard crops", flush=True)
+            print(
+                f"{clip.path.name}: {data.save(crops, f'hard_{seed}_background{index}', parts) if parts else 0} hard crops",
+                flush=True,
+            )
         for part in range(-(-rendered // 40)):
             parts = [crop for _ in range(40) for crop in _rendered(detector, footage, backgrounds, rng)]
             print(f"rendered: {data.save(crops, f'hard_{seed}_rendered{part:02d}', parts)} hard crops", flush=True)

@@ -1,7 +1,7 @@
 """The network: a small fully convolutional pyramid that answers with centre heat, offset, size and class at stride 4.
 
-Input (N, C, H, W), H and W multiples of 16; see `engines.contract`. One `mover` heat says *that* something small moves; a class head
-says what it is. Splitting the heat by class instead would split the score of a five pixel speck four ways.
+Input (N, C, H, W), H and W multiples of 16; see `engines.contract`. One `mover` heat says *that* something small moves; a
+class head says what it is. Splitting the heat by class instead would split the score of a five pixel speck four ways.
 """
 
 from __future__ import annotations
@@ -65,16 +65,16 @@ class PeaksByClass(nn.Module):
     """What is exported: heat (N, classes, h, w), offset (N,2,h,w), size (N,2,h,w; log px), as the `centers` family reads them.
 
     Peaks are picked here, and each is given whole to its most likely class, so that a decoder which looks at every class
-    on its own finds one object once.
+    on its own finds one object once. `gain` and `bias` make the score a probability (`engines.operating`).
     """
 
-    def __init__(self, net: TinyMover) -> None:
+    def __init__(self, net: TinyMover, *, gain: float = 1.0, bias: float = 0.0) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.gain, self.bias = net, gain, bias
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         maps = self.net(x)
-        heat = torch.sigmoid(maps[:, :1])
+        heat = torch.sigmoid(maps[:, :1] * self.gain + self.bias)
         peak = heat >= functional.max_pool2d(heat, 3, 1, 1)
         logits = maps[:, 5:]
         best = logits >= logits.amax(1, keepdim=True)

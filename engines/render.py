@@ -1,4 +1,4 @@
-"""Synthetic clips: rendered or real places, bystanders, and small things that fly through them; shake, light, noise, repeats, H.264."""
+"""Synthetic clips: rendered or real places, bystanders, and what flies through them; shake, light, noise, repeats, H.264."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ __all__ = ["FRAMES", "WARM_UP", "RenderedClip", "encode", "render_clip"]
 
 FRAMES, WARM_UP = 26, 11
 _MARGIN = 24  # px round the picture for shake
-_INVISIBLE = 9.0  # grey levels of peak contrast below which nobody could see it
-_KINDS = ("ball", "shuttle", "bird", "drone", "plane")
+_INVISIBLE = 16.0  # grey levels of peak contrast below which nobody could see it
+_KINDS = ("ball", "shuttle", "bird", "drone", "plane", "racket")
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
@@ -47,6 +47,7 @@ class _Flight:
     opacity: float
     phase: float
     angle: float
+    turn: float  # radians per frame
 
 
 def render_clip(rng: np.random.Generator, footage: list[Footage], *, backgrounds: list[Footage]) -> RenderedClip:
@@ -54,7 +55,7 @@ def render_clip(rng: np.random.Generator, footage: list[Footage], *, backgrounds
     wh = (int(rng.integers(24, 32)) * 16, int(rng.integers(20, 26)) * 16)
     base = _base(rng, wh, footage, backgrounds)
     thermal = rng.random() < 0.12
-    flights = [_flight(rng, wh) for _ in range(int(rng.integers(2, 8)))]
+    flights = [_flight(rng, wh) for _ in range(int(rng.integers(3, 9)))]
     offsets = _shake(rng)
     light = _light(rng)
     noise, blur = rng.choice([0.0, 1.0, 2.5, 5.0]), rng.choice([0.0, 0.0, 0.6, 1.1])
@@ -95,7 +96,11 @@ def _base(rng: np.random.Generator, wh: tuple[int, int], footage: list[Footage],
     """What is behind: a function of time and shake that gives a picture, its own truth, and whether that is to be trusted."""
     chance = rng.random()
     if chance < 0.45:
-        clip = backgrounds[rng.choice(len(backgrounds), p=[0.5, 0.2, 0.1, 0.2])] if rng.random() < 0.6 else footage[rng.integers(len(footage))]
+        clip = (
+            backgrounds[rng.choice(len(backgrounds), p=[0.5, 0.2, 0.1, 0.2])]
+            if rng.random() < 0.6
+            else footage[rng.integers(len(footage))]
+        )
         window = read_window(clip, int(rng.integers(0, max(1, clip.frames - FRAMES))), FRAMES)
         if len(window.pictures) == FRAMES:
             return _real(rng, wh, window, frozen=rng.random() < 0.2)
@@ -140,7 +145,7 @@ def _rendered(rng: np.random.Generator, wh: tuple[int, int]) -> Base:
     still, crowds = place(room, rng)
     movers = [bystanders.flicker(room, rng, box) for box in crowds if rng.random() < 0.7]
     movers += [_bystander(rng, room, None) for _ in range(int(rng.integers(0, 4)))]
-    movers += [bystanders.person(room, rng) for _ in range(int(rng.integers(0, 3)))]
+    movers += [bystanders.person(room, rng) for _ in range(int(rng.integers(0, 5)))]
     shutter = rng.uniform(0, 0.8)
 
     def base(time: int, offset: NDArray[np.float64]) -> tuple[U8, F32, bool]:
@@ -160,13 +165,29 @@ def _rendered(rng: np.random.Generator, wh: tuple[int, int]) -> Base:
 
 
 def _bystander(rng: np.random.Generator, wh: tuple[int, int], _: object) -> bystanders.Draw:
-    makers = (bystanders.person, bystanders.person, bystanders.car, bystanders.shadow, bystanders.foliage, bystanders.board, bystanders.flicker, bystanders.specks)  # fmt: skip
+    makers = (
+        bystanders.person,
+        bystanders.person,
+        bystanders.car,
+        bystanders.shadow,
+        bystanders.foliage,
+        bystanders.board,
+        bystanders.flicker,
+        bystanders.specks,
+    )
     return makers[rng.integers(len(makers))](wh, rng)
 
 
 def _flight(rng: np.random.Generator, wh: tuple[int, int]) -> _Flight:
-    kind = str(rng.choice(_KINDS, p=[0.38, 0.27, 0.13, 0.14, 0.08]))
-    low, high, fast = {"ball": (2.5, 28, 11), "shuttle": (4, 20, 10), "bird": (4, 30, 3.5), "drone": (4, 36, 1.3), "plane": (6, 40, 1.3)}[kind]  # fmt: skip
+    kind = str(rng.choice(_KINDS, p=[0.32, 0.32, 0.09, 0.09, 0.06, 0.12]))
+    low, high, fast = {
+        "ball": (2.5, 28, 13),
+        "shuttle": (4, 20, 14),
+        "racket": (25, 140, 14),
+        "bird": (4, 30, 3.5),
+        "drone": (4, 36, 1.3),
+        "plane": (6, 40, 1.3),
+    }[kind]
     long_px = float(np.exp(rng.triangular(np.log(low), np.log(low) * 0.6 + np.log(high) * 0.4, np.log(high))))
     speed = min(float(np.exp(rng.normal(np.log(fast), 0.9))), 90.0)
     heading = rng.uniform(0, 2 * np.pi)
@@ -191,8 +212,12 @@ def _flight(rng: np.random.Generator, wh: tuple[int, int]) -> _Flight:
             return free(time)
         return np.asarray(free(turn_at) + after * (time - turn_at) + (0, 0.5 * fall * (time - turn_at) ** 2))
 
-    opacity = 1.0 if rng.random() < 0.75 else rng.uniform(0.35, 1.0)
-    return _Flight(random_sprite(rng, kind), long_px, at, rng.uniform(0.05, 0.95), opacity, rng.uniform(0, 1), rng.uniform(-0.4, 0.4))  # fmt: skip
+    opacity = 1.0 if rng.random() < 0.9 else rng.uniform(0.5, 1.0)
+    angle = rng.uniform(0, 2 * np.pi) if kind == "racket" else rng.uniform(-0.4, 0.4)
+    turn = rng.normal(0, 0.35) if kind == "racket" else 0.0
+    return _Flight(
+        random_sprite(rng, kind), long_px, at, rng.uniform(0.05, 0.95), opacity, rng.uniform(0, 1), angle, turn
+    )
 
 
 def _fly(image: U8, flights: list[_Flight], time: int, offset: NDArray[np.float64], *, thermal: bool) -> F32:
@@ -201,18 +226,22 @@ def _fly(image: U8, flights: list[_Flight], time: int, offset: NDArray[np.float6
     return np.array(rows, np.float32).reshape(-1, ROW)
 
 
-def _paint(
-    image: U8, flight: _Flight, time: int, offset: NDArray[np.float64], *, thermal: bool
-) -> list[float] | None:
+def _paint(image: U8, flight: _Flight, time: int, offset: NDArray[np.float64], *, thermal: bool) -> list[float] | None:
     centre = flight.at(time) - offset
     height, width = image.shape[:2]
     moved = flight.at(time + 0.5) - flight.at(time - 0.5)
     smear = moved * flight.shutter
     if not (-40 < centre[0] < width + 40 and -40 < centre[1] < height + 40) or np.hypot(*moved) > 130:
         return None
-    angle = float(np.arctan2(moved[1], moved[0])) if flight.sprite.turns else flight.angle
+    angle = float(np.arctan2(moved[1], moved[0])) if flight.sprite.turns else flight.angle + flight.turn * time
     picture = flight.sprite.draw(flight.phase + time * flight.sprite.cycles_per_frame)
-    left, top, patch = stamp(picture, (float(centre[0]), float(centre[1])), long_px=flight.long_px, angle=angle, smear=(float(smear[0]), float(smear[1])))  # fmt: skip
+    left, top, patch = stamp(
+        picture,
+        (float(centre[0]), float(centre[1])),
+        long_px=flight.long_px,
+        angle=angle,
+        smear=(float(smear[0]), float(smear[1])),
+    )
     patch = patch * np.float32(flight.opacity)
     if thermal:
         patch[..., :3] = patch[..., :3].mean(2, keepdims=True)
@@ -225,7 +254,7 @@ def _paint(
     before = part.astype(np.float32)
     part[:] = np.clip(before * (1 - patch[..., 3:]) + patch[..., :3] * 255, 0, 255).astype(np.uint8)
     alpha = patch[..., 3]
-    if alpha.max() < 0.02:
+    if alpha.max() < 0.02 or flight.sprite.label < 0:
         return None
     ys, xs = np.nonzero(alpha > 0.35 * alpha.max())
     box = x1 + xs.min(), y1 + ys.min(), x1 + xs.max() + 1, y1 + ys.max() + 1
@@ -233,9 +262,15 @@ def _paint(
     seen = float(np.sort(contrast.ravel())[-3:].mean()) > _INVISIBLE
     inside = 0 <= centre[0] < width and 0 <= centre[1] < height
     return [
-        float(centre[0]), float(centre[1]), float(box[2] - box[0]), float(box[3] - box[1]),
-        float(smear[0]), float(smear[1]), flight.sprite.label, float(seen and inside),
-    ]  # fmt: skip
+        float(centre[0]),
+        float(centre[1]),
+        float(box[2] - box[0]),
+        float(box[3] - box[1]),
+        float(smear[0]),
+        float(smear[1]),
+        flight.sprite.label,
+        float(seen and inside),
+    ]
 
 
 def _shake(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -248,16 +283,22 @@ def _shake(rng: np.random.Generator) -> NDArray[np.float64]:
             offsets[k] = offsets[k - 1] * (1 - pull) + rng.normal(0, kick, 2)
     elif chance < 0.33:
         offsets += np.arange(FRAMES)[:, None] * rng.normal(0, 0.4, 2)
+    elif chance < 0.5:  # a mast in the wind, a warm lens: less than the motion model compensates
+        offsets += np.cumsum(rng.normal(0, rng.uniform(0.02, 0.15), (FRAMES, 2)), 0) + rng.normal(
+            0, rng.uniform(0, 0.2), (FRAMES, 2)
+        )
     return np.clip(offsets, -_MARGIN + 2, _MARGIN - 2)
 
 
 def _light(rng: np.random.Generator) -> NDArray[np.float64]:
-    """Exposure per frame: constant, a step, or mains flicker."""
+    """Exposure per frame: constant, a step, a drift, or mains flicker."""
     light = np.ones(FRAMES)
     chance = rng.random()
     if chance < 0.06:
         light[rng.integers(WARM_UP, FRAMES) :] = rng.uniform(0.8, 1.25)
-    elif chance < 0.12:
+    elif chance < 0.2:  # clouds, automatic gain
+        light += np.arange(FRAMES) * rng.normal(0, 0.004)
+    elif chance < 0.26:
         light += rng.uniform(0.003, 0.02) * np.sin(np.arange(FRAMES) * rng.uniform(0.5, 3))
     return light
 
@@ -283,7 +324,9 @@ def encode(pictures: list[U8], *, crf: int, fps: int) -> bytes:
     height, width = pictures[0].shape[:2]
     sink = io.BytesIO()
     with av.open(sink, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": str(crf), "preset": "superfast", "threads": "1"})
+        stream = container.add_stream(
+            "libx264", rate=Fraction(fps), options={"crf": str(crf), "preset": "superfast", "threads": "1"}
+        )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for picture in pictures:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))

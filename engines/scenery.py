@@ -34,13 +34,15 @@ def shade(rng: np.random.Generator, low: float = 10, high: float = 245) -> tuple
 def place(wh: tuple[int, int], rng: np.random.Generator) -> tuple[U8, list[tuple[int, int, int, int]]]:
     """A still picture and the boxes in it where a crowd sits."""
     width, height = wh
-    kind = str(rng.choice(["sky", "court", "court", "hall", "field", "field"]))
+    kind = str(rng.choice(["sky", "court", "court", "hall", "field", "field", "asphalt"]))
     top, bottom = np.array(shade(rng, 60 if kind == "sky" else 10)), np.array(shade(rng))
     if kind == "sky":
         bottom = np.clip(top + rng.normal(0, 25, 3), 0, 255)
     ramp = np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     picture = (top * (1 - ramp) + bottom * ramp) * np.ones((1, width, 1), np.float32)
-    picture += octaves((height, width), rng, rough=rng.uniform(0.4, 0.9))[..., None] * rng.choice([1.0, 5.0, 14.0, 25.0])
+    picture += octaves((height, width), rng, rough=rng.uniform(0.4, 0.9))[..., None] * rng.choice(
+        [1.0, 5.0, 14.0, 25.0]
+    )
     image = np.asarray(np.clip(picture, 0, 255), np.uint8)
     crowds: list[tuple[int, int, int, int]] = []
     horizon = int(height * rng.uniform(0.1, 0.6))
@@ -54,10 +56,13 @@ def place(wh: tuple[int, int], rng: np.random.Generator) -> tuple[U8, list[tuple
         _court(image, horizon, rng)
     if kind in ("sky", "field") and rng.random() < 0.6:
         _trees(image, horizon if kind == "field" else int(height * rng.uniform(0.5, 0.95)), rng)
+    if kind == "asphalt":
+        image[:] = np.clip(image * 0.15 + rng.uniform(40, 150), 0, 255).astype(np.uint8)
+        _specks(image, rng, count=int(rng.integers(40, 260)), largest=2.2)
     for _ in range(rng.integers(0, 5)):
         _wire(image, rng)
     if rng.random() < 0.5:
-        _specks(image, rng)
+        _specks(image, rng, count=int(rng.integers(1, 30)), largest=6.0)
     if rng.random() < 0.5:
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.3)), np.uint8)
     return image, crowds
@@ -118,7 +123,16 @@ def _boards(image: U8, horizon: int, rng: np.random.Generator) -> None:
         wide = int(rng.uniform(0.12, 0.4) * width)
         cv2.rectangle(image, (x, horizon - tall), (x + wide, horizon), shade(rng), -1)
         text = "".join(rng.choice(list("ABCEGHKLMNOPRSTUVXYZ0358"), rng.integers(3, 9)))
-        cv2.putText(image, text, (x + 4, horizon - tall // 4), int(rng.integers(0, 4)), tall / 32, shade(rng, 120, 255), int(rng.integers(1, 3)), cv2.LINE_AA)  # fmt: skip
+        cv2.putText(
+            image,
+            text,
+            (x + 4, horizon - tall // 4),
+            int(rng.integers(0, 4)),
+            tall / 32,
+            shade(rng, 120, 255),
+            int(rng.integers(1, 3)),
+            cv2.LINE_AA,
+        )
         x += wide + int(rng.integers(0, 4))
 
 
@@ -141,10 +155,21 @@ def _wire(image: U8, rng: np.random.Generator) -> None:
     cv2.line(image, a, b, shade(rng), int(rng.integers(1, 9)), cv2.LINE_AA)
 
 
-def _specks(image: U8, rng: np.random.Generator) -> None:
-    """Lamps, markers, litter: small, bright or dark, and still."""
+def _specks(image: U8, rng: np.random.Generator, *, count: int, largest: float) -> None:
+    """Lamps, markers, litter, grit: small, bright or dark, and still."""
     height, width = image.shape[:2]
-    for _ in range(rng.integers(1, 14)):
+    for _ in range(count):
         middle = int(rng.integers(0, width)) * 8, int(rng.integers(0, height)) * 8
-        axes = round(rng.uniform(1, 6) * 8), round(rng.uniform(1, 6) * 8)
-        cv2.ellipse(image, middle, axes, 0, 0, 360, shade(rng, *((0, 60) if rng.random() < 0.3 else (160, 255))), -1, cv2.LINE_AA, 3)  # fmt: skip
+        axes = round(rng.uniform(0.7, largest) * 8), round(rng.uniform(0.7, largest) * 8)
+        cv2.ellipse(
+            image,
+            middle,
+            axes,
+            0,
+            0,
+            360,
+            shade(rng, *((0, 60) if rng.random() < 0.3 else (160, 255))),
+            -1,
+            cv2.LINE_AA,
+            3,
+        )

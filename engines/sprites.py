@@ -1,4 +1,4 @@
-"""Small things that fly, drawn: balls, shuttles, birds, drones, planes. Every sprite is (64, 64, 4) f32 premultiplied BGRA 0..1, 56 px long."""
+"""Small things that fly, drawn. Every sprite is (64, 64, 4) f32 premultiplied BGRA 0..1, 56 px long."""
 
 from __future__ import annotations
 
@@ -48,7 +48,13 @@ class _Canvas:
         self._paint(lambda mask: cv2.fillPoly(mask, [corners], 255, cv2.LINE_AA, _BITS), colour, alpha)
 
     def ellipse(
-        self, centre: tuple[float, float], axes: tuple[float, float], colour: F32, *, angle: float = 0, alpha: float = 1.0
+        self,
+        centre: tuple[float, float],
+        axes: tuple[float, float],
+        colour: F32,
+        *,
+        angle: float = 0,
+        alpha: float = 1.0,
     ) -> None:
         middle, radii = ((round(a * 16), round(b * 16)) for a, b in (centre, axes))
         self._paint(
@@ -120,7 +126,10 @@ def _bird(rng: np.random.Generator) -> Sprite:
         for side in (-1, 1):
             mid = (32 - side * 14, 32 - beat * 12 * tilt)
             tip = (32 - side * LONG / 2, 32 - beat * 27 * tilt + 3)
-            canvas.polygon([(32, 32 - thick * 0.5), mid, tip, (mid[0] + side * 2, mid[1] + thick * 1.3), (32, 32 + thick * 0.8)], wing)
+            canvas.polygon(
+                [(32, 32 - thick * 0.5), mid, tip, (mid[0] + side * 2, mid[1] + thick * 1.3), (32, 32 + thick * 0.8)],
+                wing,
+            )
         canvas.ellipse((32, 33), (tail * 0.5, thick), colour)
         canvas.polygon([(32 - tail * 0.3, 32), (32 - tail, 30), (32 - tail, 36)], colour)
         return canvas.bgra
@@ -173,9 +182,29 @@ def _plane(rng: np.random.Generator) -> Sprite:
     return Sprite(3, "plane", draw, not helicopter, 0.37 if helicopter else 0.0)
 
 
+def _racket(rng: np.random.Generator) -> Sprite:
+    """No target: a racket or a bat in full swing, mostly seen as a smear."""
+    colour, strings = _colour(rng, light=0.4), rng.uniform(0.05, 0.4)
+    thin, bat, length = rng.uniform(0.25, 0.95), rng.random() < 0.2, rng.uniform(0.35, 0.55)
+
+    def draw(phase: float) -> F32:
+        canvas = _Canvas()
+        wide = LONG * length / 2 * max(0.12, thin * abs(np.cos(2 * np.pi * phase)))
+        head = (4 + LONG * length / 2, 32.0)
+        canvas.line((head[0], 32), (60, 32), 3 if bat else 2, colour)
+        canvas.ellipse(head, (LONG * length / 2, wide), colour)
+        if not bat:
+            inner = _Canvas()
+            inner.ellipse(head, (max(1.0, LONG * length / 2 - 2.5), max(0.6, wide - 2.5)), colour)
+            canvas.bgra *= 1 - inner.bgra[..., 3:] * np.float32(1 - strings)
+        return canvas.bgra
+
+    return Sprite(-2, "racket", draw, False, rng.uniform(0, 0.2))
+
+
 def random_sprite(rng: np.random.Generator, kind: str) -> Sprite:
-    """`kind`: ball, shuttle, bird, drone, plane."""
-    makers = {"ball": _ball, "shuttle": _shuttle, "bird": _bird, "drone": _drone, "plane": _plane}
+    """`kind`: ball, shuttle, bird, drone, plane, or racket (label -2: no target)."""
+    makers = {"ball": _ball, "shuttle": _shuttle, "bird": _bird, "drone": _drone, "plane": _plane, "racket": _racket}
     return makers[kind](rng)
 
 

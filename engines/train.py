@@ -1,7 +1,8 @@
-"""Train the tiny-mover network: ``python -m engines.train WORK --data DATA --minutes 45``. Seeded, resumable; one CPU core is enough.
+"""Train the network: ``python -m engines.train WORK --data DATA --minutes 45``. Seeded, resumable; one CPU core is enough.
 
-WORK/crops holds the crops (`engines.cache`, `engines.mine`; made first if absent), WORK/checkpoint.pt the state every two minutes,
-WORK/model.pt the averaged weights. ``--minutes`` is processor time of this process, over which the learning rate anneals: a pause costs nothing.
+WORK/crops holds the crops (`engines.cache`, `engines.mine`; made first if absent), WORK/checkpoint.pt the state after every
+minute, WORK/model.pt the averaged weights. ``--minutes`` is processor time, over which the learning rate anneals: a pause
+costs nothing.
 """
 
 from __future__ import annotations
@@ -57,11 +58,23 @@ def loss_of(maps: Tensor, batch: Batch) -> tuple[Tensor, np.ndarray, dict[str, f
         size_loss = ((at[:, 3:5] - size).abs() * sized).sum() / (2 * sized.sum() + 1e-6)
         class_loss = functional.cross_entropy(at[known, 5:], rows[known, 6].long()) if known.any() else at.sum() * 0
         total = total + 0.5 * offset_loss + 0.2 * size_loss + 0.35 * class_loss
-        parts |= {"offset": float(offset_loss.detach()), "size": float(size_loss.detach()), "class": float(class_loss.detach())}
+        parts |= {
+            "offset": float(offset_loss.detach()),
+            "size": float(size_loss.detach()),
+            "class": float(class_loss.detach()),
+        }
     return total, per_sample.detach().numpy(), parts
 
 
-def train(work: Path, *, minutes: float, seed: int, start: Path | None = None, rate: float = _RATE) -> Path:
+def train(
+    work: Path,
+    *,
+    minutes: float,
+    seed: int,
+    start: Path | None = None,
+    rate: float = _RATE,
+    deadline_s: float = math.inf,
+) -> Path:
     """Train on the crops in ``work/crops``; returns the file of averaged weights. Goes on from a checkpoint if there is one."""
     torch.manual_seed(seed)
     net = TinyMover()
@@ -71,7 +84,9 @@ def train(work: Path, *, minutes: float, seed: int, start: Path | None = None, r
     average = copy.deepcopy(net).eval()
     decayed = [p for p in net.parameters() if p.ndim > 1]
     others = [p for p in net.parameters() if p.ndim <= 1]
-    optimiser = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}], lr=rate)
+    optimiser = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}], lr=rate
+    )
     step, spent = 0, 0.0
     checkpoint = work / "checkpoint.pt"
     if checkpoint.is_file():
@@ -82,7 +97,11 @@ def train(work: Path, *, minutes: float, seed: int, start: Path | None = None, r
         step, spent = state["step"], state["spent"]
     pool = Pool(work / "crops")
     began, saved, log = time.process_time() - spent, time.process_time(), {}
-    while (progress := (time.process_time() - began) / (minutes * 60)) < 1:
+    first_s = time.time()
+    while True:
+        progress = max((time.process_time() - began) / (minutes * 60), (time.time() - first_s) / (deadline_s - first_s))
+        if progress >= 1:
+            break
         for group in optimiser.param_groups:
             group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-5
         batch = pool.draw(np.random.default_rng((seed, step)), _BATCH, _SIDE)
@@ -120,8 +139,16 @@ def _follow(average: TinyMover, net: TinyMover, keep: float) -> None:
             value.copy_(now[name])
 
 
-def _save(work: Path, net: TinyMover, average: TinyMover, optimiser: torch.optim.Optimizer, step: int, spent: float) -> None:
-    state = {"net": net.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "spent": spent}
+def _save(
+    work: Path, net: TinyMover, average: TinyMover, optimiser: torch.optim.Optimizer, step: int, spent: float
+) -> None:
+    state = {
+        "net": net.state_dict(),
+        "average": average.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+        "spent": spent,
+    }
     for name, value in (("checkpoint.pt", state), ("model.pt", average.state_dict())):
         torch.save(value, work / f"{name}.partial")
         (work / f"{name}.partial").rename(work / name)
@@ -132,6 +159,9 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path, help="folder with train_air and clips; needed if WORK/crops is empty")
     parser.add_argument("--minutes", type=float, default=45.0)
+    parser.add_argument(
+        "--wall-minutes", type=float, default=math.inf, help="end by then, however much processor time there was"
+    )
     parser.add_argument("--rendered", type=int, default=1000, help="rendered clips to make if WORK/crops is empty")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights to start from (fine-tuning)")
@@ -143,7 +173,14 @@ def main() -> None:
     (given.work / "pid").write_text(str(os.getpid()))
     if given.data is not None and not list((given.work / "crops").glob("rendered_*.crops.npy")):
         fill(given.work / "crops", given.data, rendered=given.rendered, passes=2, seed=given.seed)
-    train(given.work, minutes=given.minutes, seed=given.seed, start=given.start, rate=given.rate)
+    train(
+        given.work,
+        minutes=given.minutes,
+        seed=given.seed,
+        start=given.start,
+        rate=given.rate,
+        deadline_s=time.time() + given.wall_minutes * 60,
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training recipe makes what the pipeline makes: one implementation of every plane, honest labels, and a file the pipeline can read."""
+"""The training recipe makes what the pipeline makes: one implementation, honest labels."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+
 from engines import data
 from engines.batches import Pool, targets
 from engines.contract import CHANNELS, LABELS, STRIDE
 from engines.footage import ROW, tighten
 from engines.render import FRAMES, RenderedClip, encode, render_clip
 from engines.sprites import random_sprite, stamp
-
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.types import WHY_ALL, TilePlan
 
