@@ -20,6 +20,7 @@ __all__ = ["Background", "Patch"]
 _STRIPE_PX = 4 * BLOCK_PX
 _TURNS = 3
 _LEVELS = 20.0  # levels followed in one time constant
+_LARGE_PX = 4_000_000  # larger pictures follow in steps of two levels, half as often
 _WARM_UP_S = 0.5
 
 Patch = tuple[int, int, U8]  # x, y px of the top left corner, (h,w) mask
@@ -33,9 +34,9 @@ class Background:
         self._rate = _LEVELS / seconds
         self._age_s = 0.0
         stripes = -(-len(first) // _STRIPE_PX)
-        self._due = (
-            np.arange(stripes) % _TURNS
-        ) / _TURNS  # levels each stripe is behind; staggered so that they take turns
+        self._least = 2 if first.size > _LARGE_PX else 1
+        turns = _TURNS * self._least
+        self._due = (np.arange(stripes) % turns) / _TURNS  # levels each stripe is behind; staggered: they take turns
         shape = (min(_STRIPE_PX, len(first)), first.shape[1])
         self._low, self._high, self._step = (np.empty(shape, np.uint8) for _ in range(3))
 
@@ -44,7 +45,7 @@ class Background:
         hurry = 1.0 + 4.0 * np.exp(-self._age_s / _WARM_UP_S)  # frame 0 alone is a noisy background
         self._age_s += dt_s
         self._due += self._rate * hurry * min(dt_s, 1.0)
-        for stripe in np.flatnonzero(self._due >= 1.0):
+        for stripe in np.flatnonzero(self._due >= self._least):
             levels = int(self._due[stripe])
             self._due[stripe] -= levels
             top = int(stripe) * _STRIPE_PX

@@ -18,6 +18,7 @@ _KERNEL = np.ones((3, 3), np.uint8)
 _STILL_BELOW = 0.4  # share of moving pixels
 _MOST_TESTED = 48
 _SPLIT_BELOW_PX = 4000
+_TEST_EVERY_S = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +39,17 @@ def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hol
     standing = np.zeros(age_s.shape, bool)
     still = np.flatnonzero(shapes.moving < _STILL_BELOW)
     for row in still[np.argsort(-shapes.area[still], kind="stable")][:_MOST_TESTED]:
-        box = shapes.xyxy[row].astype(int)
-        blocks = np.s_[box[1] // BLOCK_PX : -(-box[3] // BLOCK_PX), box[0] // BLOCK_PX : -(-box[2] // BLOCK_PX)]
-        x, y, mask = _mask_of(shapes, windows, int(row), planes.luma.shape)
-        if np.median(age_s[blocks]) > hold_s:
-            patches.append((x, y, mask))
+        x1, y1, x2, y2 = shapes.xyxy[row].astype(int).tolist()
+        blocks = np.s_[y1 // BLOCK_PX : -(-y2 // BLOCK_PX), x1 // BLOCK_PX : -(-x2 // BLOCK_PX)]
+        age = age_s[blocks]
+        if age.size and float(np.sort(age, axis=None)[age.size // 2]) > hold_s:
+            patches.append(_mask_of(shapes, windows, int(row), planes.luma.shape))
             keep[row] = False
             continue
         standing[blocks] = True
+        if age.size and (float(age.min()) + 0.02 * (x1 // BLOCK_PX % 4)) % _TEST_EVERY_S > dt_s:
+            continue  # tested when it appeared; what becomes a ghost later is found soon enough
+        x, y, mask = _mask_of(shapes, windows, int(row), planes.luma.shape)
         found = _ghosts(planes, x, y, mask, mixed=abs(float(shapes.sign[row])) < 0.9)
         patches += [(x, y, np.asarray(cv2.dilate(ghost, _KERNEL), np.uint8)) for ghost in found]
         if found and sum(int(np.count_nonzero(g)) for g in found) > 0.7 * np.count_nonzero(mask):
@@ -59,9 +63,11 @@ def _mask_of(shapes: Shapes, windows: list[Window], row: int, shape: tuple[int, 
     """The pixels of a region as a mask with 2 px of margin, and the mask's place."""
     window = windows[shapes.window[row]]
     x1, y1, x2, y2 = (int(v) for v in shapes.xyxy[row])
-    wx, wy = window.xyxy[:2]
-    inside = np.s_[y1 - wy : y2 - wy, x1 - wx : x2 - wx]
+    (wx, wy), pool = window.xyxy[:2], window.pool
+    inside = np.s_[(y1 - wy) // pool : -(-(y2 - wy) // pool), (x1 - wx) // pool : -(-(x2 - wx) // pool)]
     own = ((window.labels[inside] == shapes.label[row]) & (window.mask[inside] > 0)).astype(np.uint8)
+    if pool > 1:
+        own = np.repeat(np.repeat(own, pool, 0), pool, 1)[: y2 - y1, : x2 - x1]
     left, top = min(2, x1), min(2, y1)
     right, bottom = min(2, shape[1] - x2), min(2, shape[0] - y2)
     return x1 - left, y1 - top, np.pad(own, ((top, bottom), (left, right)))
