@@ -1,7 +1,7 @@
 """Writes the tables of README.md from the records in benchmarks/results: numbers there are never typed.
 
-    python benchmarks/readme_tables.py            # rewrite README.md
-    python benchmarks/readme_tables.py --check    # fail if it is not what the records say
+python benchmarks/readme_tables.py            # rewrite README.md
+python benchmarks/readme_tables.py --check    # fail if it is not what the records say
 """
 
 from __future__ import annotations
@@ -29,7 +29,46 @@ def startup(record: dict[str, Any]) -> str:
     return table(["start-up", "median"], rows)
 
 
-TABLES: dict[str, Callable[[dict[str, Any]], str]] = {"startup": startup}
+def slicers(record: dict[str, Any]) -> str:
+    """Speed, the ratio to each rival in the same rounds, memory, and what is found, per clip and contender."""
+    rows = []
+    for clip, one in record["clips"].items():
+        for name, done in one["contenders"].items():
+            ratio = one["faster_than"].get(name, {})
+            tiles = done.get("tiles_per_frame")
+            finds = one["motion_finds_of_all"].get(name, {}).get("tracks", {}).get("matched")
+            same = one["same_objects_all"].get(f"sahi in {name}", {}).get("matched")
+            rows.append(
+                [
+                    clip,
+                    name,
+                    f"{1 / done['seconds_per_frame']['median']:.2f}",
+                    f"{ratio['sahi']:.2f}x" if ratio else "",
+                    f"{ratio['supervision-1']:.2f}x / {ratio['supervision-2']:.2f}x" if ratio else "",
+                    f"{ratio['supervision-tuned']:.2f}x" if ratio else "",
+                    f"{sum(tiles.values()):.1f} of {done['of']}" if tiles else "all",
+                    f"{same:.1%} of SAHI's" if same else f"{finds:.1%} of `all`'s tracks" if finds else "",
+                    f"{done['peak_mib']:.0f} MiB",
+                ]
+            )
+    header = ["clip", "contender", "fps", "SAHI", "supervision 1/2 workers", "supervision tuned", "tiles", "objects", "peak"]
+    return table(header, rows)
+
+
+def merge_track(record: dict[str, Any]) -> str:
+    names = [name for name in record["merge"]["10"] if name != "boxes"]
+    rows = []
+    for count, one in record["merge"].items():
+        cells = [f"{one[name]['ms']['median']:.2f}" if name in one else "" for name in names]
+        rows.append([f"{int(count):,}", f"{one['boxes']:,}", *cells, f"{record['track'][count]['ms']['median']:.2f}"])
+    return table(["objects", "boxes", *(f"{name}, ms" for name in names), "streamdet tracker, ms"], rows)
+
+
+TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "startup": startup,
+    "slicers": slicers,
+    "merge_track": merge_track,
+}
 
 
 def rendered(text: str) -> str:
