@@ -24,7 +24,7 @@
     box_px      = 16                   # side of the boxes of networks that give points
     signed_scale = 64                  # of the difference channels
     signed_clip = 2
-    name, about, origin, licence = ... # the card: text for people
+    name, about, origin, licence = ... # text for people; a table [card] is theirs too
 
 The same keys, prefixed ``streamdet.``, are read from the ``metadata_props`` of the ONNX file, values written as JSON (plain
 text is taken as it is): that is how our own models describe themselves. Ultralytics' ``names``, ``stride``, ``imgsz``
@@ -81,6 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     about: str | None = None
     origin: str | None = None
     licence: str | None = None
+    card: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
