@@ -19,6 +19,8 @@ _STILL_BELOW = 0.4  # share of moving pixels
 _MOST_TESTED = 48
 _SPLIT_BELOW_PX = 4000
 _TEST_EVERY_S = 0.15
+# what a codec leaves behind: a few pixels, faint, there since the last key frame
+_SPECK_AREA_PX, _SPECK_RATIO, _SPECK_HOLD_S = 16.0, 2.5, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,19 @@ def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hol
     patches: list[Patch] = []
     standing = np.zeros(age_s.shape, bool)
     still = np.flatnonzero(shapes.moving < _STILL_BELOW)
-    for row in still[np.argsort(-shapes.area[still], kind="stable")][:_MOST_TESTED]:
+    for rank, row in enumerate(still[np.argsort(-shapes.area[still], kind="stable")].tolist()):
         x1, y1, x2, y2 = shapes.xyxy[row].astype(int).tolist()
         blocks = np.s_[y1 // BLOCK_PX : -(-y2 // BLOCK_PX), x1 // BLOCK_PX : -(-x2 // BLOCK_PX)]
         age = age_s[blocks]
-        if age.size and float(np.sort(age, axis=None)[age.size // 2]) > hold_s:
-            patches.append(_mask_of(shapes, windows, int(row), planes.luma.shape))
+        speck = shapes.area[row] < _SPECK_AREA_PX and shapes.ratio[row] < _SPECK_RATIO
+        if float(np.sort(age, axis=None)[age.size // 2]) > (min(_SPECK_HOLD_S, hold_s) if speck else hold_s):
+            patches.append(_mask_of(shapes, windows, row, planes.luma.shape))
             keep[row] = False
             continue
         standing[blocks] = True
-        if age.size and (float(age.min()) + 0.02 * (x1 // BLOCK_PX % 4)) % _TEST_EVERY_S > dt_s:
+        if rank >= _MOST_TESTED or (float(age.min()) + 0.02 * (x1 // BLOCK_PX % 4)) % _TEST_EVERY_S > dt_s:
             continue  # tested when it appeared; what becomes a ghost later is found soon enough
-        x, y, mask = _mask_of(shapes, windows, int(row), planes.luma.shape)
+        x, y, mask = _mask_of(shapes, windows, row, planes.luma.shape)
         found = _ghosts(planes, x, y, mask, mixed=abs(float(shapes.sign[row])) < 0.9)
         patches += [(x, y, np.asarray(cv2.dilate(ghost, _KERNEL), np.uint8)) for ghost in found]
         if found and sum(int(np.count_nonzero(g)) for g in found) > 0.7 * np.count_nonzero(mask):
