@@ -22,7 +22,7 @@ __all__ = ["FRAMES", "WARM_UP", "RenderedClip", "encode", "render_clip"]
 FRAMES, WARM_UP = 26, 11
 _MARGIN = 24  # px round the picture for shake
 _INVISIBLE = 16.0  # grey levels of peak contrast below which nobody could see it
-_KINDS = ("ball", "shuttle", "bird", "drone", "plane", "racket")
+_KINDS = ("ball", "shuttle", "bird", "drone", "plane", "racket", "shade")
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
@@ -179,11 +179,12 @@ def _bystander(rng: np.random.Generator, wh: tuple[int, int], _: object) -> byst
 
 
 def _flight(rng: np.random.Generator, wh: tuple[int, int]) -> _Flight:
-    kind = str(rng.choice(_KINDS, p=[0.32, 0.32, 0.09, 0.09, 0.06, 0.12]))
+    kind = str(rng.choice(_KINDS, p=[0.30, 0.30, 0.09, 0.09, 0.06, 0.10, 0.06]))
     low, high, fast = {
         "ball": (2.5, 28, 13),
         "shuttle": (4, 20, 14),
         "racket": (25, 140, 14),
+        "shade": (5, 45, 12),
         "bird": (4, 30, 3.5),
         "drone": (4, 36, 1.3),
         "plane": (6, 40, 1.3),

@@ -202,9 +202,26 @@ def _racket(rng: np.random.Generator) -> Sprite:
     return Sprite(-2, "racket", draw, False, rng.uniform(0, 0.2))
 
 
+def _shade(rng: np.random.Generator) -> Sprite:
+    """No target: the soft shadow of a ball, a shuttle or a racket on the ground."""
+    flat, dark, soft = rng.uniform(0.2, 1.0), rng.uniform(0.1, 0.55), rng.uniform(0.5, 7.0)
+    canvas = _Canvas()
+    canvas.ellipse((32, 32), (LONG / 2 - soft, max(1.5, (LONG / 2 - soft) * flat)), np.zeros(3, np.float32), alpha=dark)
+    picture = np.asarray(cv2.GaussianBlur(canvas.bgra, (0, 0), soft), np.float32)
+    return Sprite(-2, "shade", lambda phase: picture, False, 0.0)
+
+
 def random_sprite(rng: np.random.Generator, kind: str) -> Sprite:
-    """`kind`: ball, shuttle, bird, drone, plane, or racket (label -2: no target)."""
-    makers = {"ball": _ball, "shuttle": _shuttle, "bird": _bird, "drone": _drone, "plane": _plane, "racket": _racket}
+    """`kind`: ball, shuttle, bird, drone, plane; or racket, shade (label -2: no target)."""
+    makers = {
+        "ball": _ball,
+        "shuttle": _shuttle,
+        "bird": _bird,
+        "drone": _drone,
+        "plane": _plane,
+        "racket": _racket,
+        "shade": _shade,
+    }
     return makers[kind](rng)
 
 
