@@ -20,6 +20,7 @@ from streamdet.types import F32, Bool, SourceInfo
 __all__ = ["Assembled", "Outputs", "SourceSpec", "assemble", "find_model", "models", "outputs_of", "sources_of"]
 
 Opener = Callable[[contextlib.ExitStack], Stream]
+MOTION_THRESHOLD = 0.3  # strength from which a moving region counts with `--model motion`
 LIVE_SCHEMES = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "udp://", "rtp://", "tcp://")
 
 
@@ -169,7 +170,13 @@ def _make_detector(config: Config) -> Detector:
     if path is None:
         from streamdet.detectors.motion_detector import MotionDetector
 
-        return MotionDetector(smallest_px=config.motion.smallest_px, largest_px=config.motion.largest_px)
+        conf = config.model.conf
+        threshold = conf.get("mover") if isinstance(conf, dict) else conf
+        return MotionDetector(
+            smallest_px=config.motion.smallest_px,
+            largest_px=config.motion.largest_px,
+            threshold=MOTION_THRESHOLD if threshold is None else threshold,
+        )
     from streamdet.detectors.network import open_detector
 
     return open_detector(config.model, path)
