@@ -2,8 +2,9 @@
 
     python benchmarks/bench_demo.py [--quick]
 
-Correctness: `streamdet demo --model motion` at 1080p and 4K, several seeds: recall over all visible places of all movers, and tracks on
-nothing per second. Speed: the 4K30 scene with 5 movers, encoded to H.264 once, read by `streamdet run --model motion` with JSON and no film.
+Correctness: `streamdet demo --model motion` at 1080p and 4K, several seeds: recall over all visible places of all movers, and
+tracks on nothing per second. Speed: the 4K30 scene with 5 movers, encoded to H.264 once, read by `streamdet run --model motion`
+with JSON and no film.
 """
 
 from __future__ import annotations

@@ -51,7 +51,17 @@ def slicers(record: dict[str, Any]) -> str:
                     f"{done['peak_mib']:.0f} MiB",
                 ]
             )
-    header = ["clip", "contender", "fps", "SAHI", "supervision 1/2 workers", "supervision tuned", "tiles", "objects", "peak"]
+    header = [
+        "clip",
+        "contender",
+        "fps",
+        "SAHI",
+        "supervision 1/2 workers",
+        "supervision tuned",
+        "tiles",
+        "objects",
+        "peak",
+    ]
     return table(header, rows)
 
 
@@ -64,7 +74,34 @@ def merge_track(record: dict[str, Any]) -> str:
     return table(["objects", "boxes", *(f"{name}, ms" for name in names), "streamdet tracker, ms"], rows)
 
 
+def demo(record: dict[str, Any]) -> str:
+    """Recall and false tracks of `--model motion` on the built-in scene, and the speed on its 4K film."""
+    rows = [
+        [
+            score["size"],
+            str(score["seed"]),
+            f"{score['recall']:.3f}",
+            f"{score['false_tracks_per_s']:.2f}",
+            f"{score['true_tracks']} / {score['other_tracks']} / {score['false_tracks']}",
+            f"{score['median_error_px']:.2f} px",
+        ]
+        for score in record["scores"]
+    ]
+    header = [
+        "scene",
+        "seed",
+        "recall",
+        "false tracks per s",
+        "tracks on movers / people, cars / nothing",
+        "position error",
+    ]
+    fps = record["speed_4k"]["fps"]
+    speed = f"{fps['median']:.0f} fps ({fps['min']:.0f}-{fps['max']:.0f})"
+    return table(header, rows) + f"\n\n4K30 film of the scene with 5 movers, decode to JSON: {speed}."
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
+    "demo": demo,
     "startup": startup,
     "slicers": slicers,
     "merge_track": merge_track,
@@ -78,7 +115,8 @@ def rendered(text: str) -> str:
         name = match.group(1)
         record = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
         machine = record["machine"]
-        where = f"`benchmarks/results/{name}.json`: {machine['cores']} cores {machine['processor']}, {machine['date'][:10]}, commit {machine['commit'][:7]}"
+        place = f"`benchmarks/results/{name}.json`: {machine['cores']} cores {machine['processor']}"
+        where = f"{place}, {machine['date'][:10]}, commit {machine['commit'][:7]}"
         return f"<!-- table:{name} -->\n{TABLES[name](record)}\n\n<sub>{where}</sub>\n<!-- end -->"
 
     return re.sub(r"<!-- table:(\w+) -->.*?<!-- end -->", fill, text, flags=re.S)

@@ -72,7 +72,8 @@ def frame_record(result: Result, *, tentative: bool = False) -> FrameRecord:
         pts_s=_finite(frame.pts_s, 6),
         epoch=frame.epoch,
         utc=frame.utc,
-        latency_s=_finite(max(0.0, time.monotonic() - frame.captured_s), 4),
+        # of a live frame only: a file's frame waits for the machine, not the other way round
+        latency_s=None if frame.utc is None else _finite(max(0.0, time.monotonic() - frame.captured_s), 4),
         motion=None if frame.still else result.motion_state,
         tiles=None if result.tiles is None else _tiles(result.tiles),
         objects=_still_objects(result) if frame.still else _tracked_objects(result, tentative=tentative),

@@ -100,7 +100,7 @@ def test_line_as_documented() -> None:
 
 def test_what_is_unknown_is_absent() -> None:
     tree = json.loads(encode(frame_record(result_of())))
-    assert set(tree) == {"schema", "stream", "frame", "pts_s", "epoch", "latency_s", "motion", "objects"}
+    assert set(tree) == {"schema", "stream", "frame", "pts_s", "epoch", "motion", "objects"}
     assert tree["objects"] == []
 
 
