@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streamdet import __version__
-from streamdet.assemble import Assembled, Outputs, assemble
+from streamdet.assemble import Assembled, assemble
 from streamdet.config import Config, load, with_values
 from streamdet.errors import OutputError, StreamdetError
 from streamdet.pipeline import Pipeline, Stream
+from streamdet.places import Outputs
 from streamdet.types import Event, Result
 
 __all__ = ["Run", "run"]
@@ -107,13 +108,19 @@ def _stream_summary(stream: Stream, outputs: Outputs) -> dict[str, Any]:
         "fps": round(fps, 2),
         "times_real_time": round(fps / info.fps, 2) if info.fps and not info.still else None,
         "tiles": stream.tiles_summary(),
-        "objects": line.rules.counts(),
+        "objects": stream.counts,
         "events": stream.events,
         "stages_ms": {**stream.capture_timer.summary_ms(), **line.timer.summary_ms()},
-        "outputs": outputs.files,
+        "outputs": {option: path for option, path in outputs.files.items() if path == "-" or Path(path).exists()},
         "warnings": list(stream.source.warnings),
         "error": str(stream.error) if stream.error else None,
     }
+
+
+def _listed(classes: str | Sequence[str | int]) -> list[str]:
+    return (
+        [name.strip() for name in classes.split(",")] if isinstance(classes, str) else [str(name) for name in classes]
+    )
 
 
 def run(
@@ -125,7 +132,7 @@ def run(
     look: Literal["auto", "all", "motion"] | None = None,
     conf: float | Mapping[str, float] | None = None,
     iou: float | None = None,
-    classes: Sequence[str | int] | None = None,
+    classes: str | Sequence[str | int] | None = None,
     backend: Literal["auto", "onnxruntime", "openvino"] | None = None,
     device: str | None = None,
     max_frames: int | None = None,
@@ -152,7 +159,7 @@ def run(
         "model.device": device,
         "model.conf": dict(conf) if isinstance(conf, Mapping) else conf,
         "model.iou": iou,
-        "model.classes": None if classes is None else [str(name) for name in classes],
+        "model.classes": None if classes is None else _listed(classes),
         "tiles.tile": tile,
         "tiles.overlap": overlap,
         "tiles.look": look,

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamdet import __version__
-from streamdet.errors import EXIT_DONE, EXIT_INTERRUPTED, DependencyError, OutputClosed, StreamdetError, redact
+from streamdet.errors import (
+    EXIT_DONE,
+    EXIT_INTERRUPTED,
+    DependencyError,
+    OutputClosed,
+    StreamdetError,
+    UsageError,
+    redact,
+)
 
 if TYPE_CHECKING:
     from streamdet.api import Run
@@ -25,7 +33,13 @@ log = logging.getLogger("streamdet")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 2 usage, 3 start-up failed, 4 stream lost, 130 interrupted)."""
-    arguments = _parser().parse_args(argv)
+    try:
+        return _main(_parser().parse_args(argv))
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _main(arguments: argparse.Namespace) -> int:
     logging.basicConfig(
         level=(logging.WARNING, logging.INFO, logging.DEBUG)[min(arguments.verbose, 2)],
         format="%(levelname)s: %(message)s",
@@ -99,18 +113,26 @@ def _run(arguments: argparse.Namespace) -> int:
         return EXIT_DONE
     config = _with_default_output(config, show=arguments.show)
     run = Run(config)
-    code = _drive(run, arguments)
-    if not arguments.quiet:
-        from streamdet.report import describe_run
+    try:
+        return _drive(run, arguments)
+    finally:
+        _tell(run, arguments)
 
+
+def _tell(run: Run, arguments: argparse.Namespace) -> None:
+    """What was done, also when something failed: one source that is missing must not hide the others."""
+    from streamdet.report import describe_run
+
+    if run.summary.get("streams") and not arguments.quiet:
         print(describe_run(run.summary), file=sys.stderr)
-    return code
+    for error in run.summary.get("errors", [])[1:]:  # the first is told last, by main
+        print(f"streamdet: {redact(error)}", file=sys.stderr)
 
 
 def _with_default_output(config: Config, *, show: bool) -> Config:
     """Nothing asked for: a folder of its own for files; events on standard output for live sources."""
-    from streamdet.assemble import sources_of
     from streamdet.config import with_values
+    from streamdet.places import sources_of
 
     output = config.output
     if show or any((output.dir, output.video, output.frames, output.events, output.summary, output.mot, output.coco)):
@@ -170,7 +192,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from streamdet.api import Run
     from streamdet.config import to_yaml, with_values
-    from streamdet.report import DemoScore, describe_demo, describe_run, write_json
+    from streamdet.report import DemoScore, describe_demo, write_json
 
     named = {
         "size": "source.demo_size",
@@ -190,8 +212,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     record = {"score": score, **run.summary}
     if arguments.json:
         write_json(arguments.json, record)
-    if not arguments.quiet:
-        print(describe_run(run.summary), file=sys.stderr)
+    _tell(run, arguments)
     if arguments.json != "-":
         print(describe_demo(score))
     return code
@@ -201,6 +222,8 @@ def _eval(arguments: argparse.Namespace) -> int:
     from streamdet.report import write_json
     from streamdet.scoring import point_score, read_frames_jsonl, read_labels
 
+    if not arguments.within >= 0:
+        raise UsageError(f"--within {arguments.within}: give a distance in px, 0 or more")
     frames = read_frames_jsonl(arguments.frames)
     labels = read_labels(arguments.labels)
     score = point_score(frames, labels, within_px=arguments.within, within_box=arguments.within_box)

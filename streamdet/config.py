@@ -7,6 +7,7 @@ the command line and :func:`streamdet.run` are thin layers that set its leaves.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -95,7 +96,7 @@ class ModelConfig(_Node, frozen=True):
     backend: Literal["auto", "onnxruntime", "openvino"] = "auto"
     device: str = "auto"
     threads: Count = 0  # 0: all cores
-    conf: float | dict[str, float] | None = None  # None: the model card's threshold
+    conf: Ratio | dict[str, Ratio] | None = None  # None: the model card's threshold
     iou: Ratio = 0.5  # overlap above which two boxes of one network output are the same object
     classes: list[str] = []  # names or ids; empty: all
     rename: dict[str, str] = {}  # label -> new label; two labels renamed alike are merged
@@ -180,7 +181,6 @@ class OutputConfig(_Node, frozen=True):
     audio: bool = True
     crf: Annotated[int, msgspec.Meta(ge=0, le=51)] = 23
     tentative: bool = False  # also list objects not confirmed yet
-    overwrite: bool = True
 
 
 class Config(_Node, frozen=True):
@@ -218,10 +218,19 @@ def load(path: str | os.PathLike[str]) -> Config:
 
 def from_tree(tree: Any, *, origin: str = "configuration") -> Config:
     """Validate a plain tree of dicts and lists. Raises ConfigError naming `origin` and the path of the bad value."""
+    _refuse_nan(tree, origin, "")
     try:
         return msgspec.convert(tree, Config)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {_readable(str(error))}") from None
+
+
+def _refuse_nan(tree: Any, origin: str, path: str) -> None:
+    if isinstance(tree, float) and not math.isfinite(tree):
+        raise ConfigError(f"{origin}: {path}: {tree} is not a number that can be used")
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    for key, value in items:
+        _refuse_nan(value, origin, f"{path}.{key}" if path else str(key))
 
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
@@ -238,7 +247,7 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
                 node[part] = value
             else:
                 node = node[part]
-    return from_tree(tree, origin="--set" if values else "configuration")
+    return from_tree(tree, origin="settings")
 
 
 def to_yaml(config: Config) -> str:

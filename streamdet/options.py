@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -186,6 +187,9 @@ def _assignment(text: str) -> tuple[str, Any]:
     if not equals:
         raise UsageError(f"--set {text}: expected PATH=VALUE, as in tiles.sweep_s=2")
     try:
-        return path.strip(), yaml.safe_load(value)
+        read = yaml.safe_load(value)
+        if isinstance(read, str) and re.fullmatch(r"[-+]?[0-9.]+[eE][-+]?[0-9]+", read):  # YAML 1.1 wants 1.0e-3
+            read = float(read)
+        return path.strip(), read
     except yaml.YAMLError:
         raise UsageError(f"--set {text}: the value is not valid YAML") from None

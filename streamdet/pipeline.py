@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +49,7 @@ class Line:
     rules: Rules
     keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
     painter: Callable[[Result], U8]
+    max_detections: int = 1000  # per frame, the best
     timer: StageTimer = field(default_factory=StageTimer)
     tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
     tiles_of: int = 0
@@ -99,7 +101,7 @@ class Line:
     def _merge(self, found: Detections) -> tuple[Detections, Detections]:
         """One row per object, and the weak rows beside them: only the tracker sees those."""
         strong = found.score >= self.detector.thresholds[found.label]
-        merged = self.merger(found[strong])
+        merged = self.merger(found[strong])[: self.max_detections]  # the best come first
         return merged, self.merger.beside(merged, found[~strong])
 
     def _linked(self) -> Tracks:
@@ -128,6 +130,7 @@ class Stream:
         self.started_s = time.monotonic()
         self.wall_s = 0.0
         self.error: BaseException | None = None
+        self.counts: dict[str, Any] = {}
         self.capture_timer = StageTimer()
         self._max_frames = max_frames
         live = source.info.live
@@ -194,10 +197,12 @@ class Stream:
         """End everything: events that close the stream are delivered, sinks drained (not with `abort`), threads joined."""
         self._inbox.close(discard=True)
         self.source.close()
+        self.counts = self.line.rules.counts()
         if not abort and self.error is None:
             try:
                 self._last_events = self.line.rules.finish()
                 self.events += len(self._last_events)
+                self.counts = _with_occupancy(self.line.rules.counts(), self.counts)
             except Exception as error:  # a fault in closing must not lose what the sinks hold
                 self.fail(error)
         for outbox in self._outboxes:
@@ -250,6 +255,14 @@ class Stream:
                 sink.finish(self._last_events)
         except BaseException as error:
             self.fail(error)
+
+
+def _with_occupancy(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """The totals after the end, with who was in each zone when it came."""
+    zones = {
+        name: {**zone, "occupancy": before["zones"][name]["occupancy"]} for name, zone in after.get("zones", {}).items()
+    }
+    return {**after, "zones": zones} if zones else after
 
 
 class Pipeline:
@@ -335,5 +348,4 @@ class Pipeline:
 
     def _note(self, error: BaseException) -> None:
         self.errors.append(error)
-        if len(self._groups) > 1 or self._running:
-            log.error("%s", error)
+        log.info("%s", error)

@@ -60,7 +60,8 @@ class Detector(_Managed, Protocol):
 
     ``input``: what its network wants to be fed (None: no network, it reads frame and motion). ``threshold``: the score from
     which a detection counts, by label (L,) f32 in ``thresholds`` and the lowest of them in ``threshold``. Rows down to
-    `WEAK_SHARE` of it are given too: the tracker keeps known tracks alive with them, nobody else sees them. ``counts`` and ``warnings``: what went wrong while running, for the summary.
+    `WEAK_SHARE` of it are given too: the tracker keeps known tracks alive with them, nobody else sees them.
+    ``counts`` and ``warnings``: what went wrong while running, for the summary.
     """
 
     @property

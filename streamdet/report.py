@@ -137,6 +137,8 @@ def describe_run(summary: dict[str, Any]) -> str:
         written = sorted(path for path in stream["outputs"].values() if path != "-")
         if written:
             lines.append(f"  wrote {', '.join(written)}")
+        if stream["error"]:
+            lines.append(f"  stopped by: {stream['error']}")
     lines += [f"warning: {warning}" for warning in summary.get("warnings", [])]
     return "\n".join(lines)
 

@@ -371,8 +371,8 @@ class Tracks:
     unique per stream from a track's first hit, never 0: links a confirmed track to its tentative rows. ``xyxy`` (M,4) f32
     px. ``velocity_xy`` (M,2) f32 px/s. ``score`` (M,) f32 of the last hit. ``label`` (M,) i32. ``state`` (M,) u8
     TENTATIVE | CONFIRMED | COASTING. ``age_s`` (M,) f32 since the first hit. ``detection_row`` (M,) i32 row of this
-    frame's merged Detections (-1: coasting, or kept alive by one below the threshold). ``ended`` (E,) i64 keys of tracks that ceased to exist in this frame (in
-    none of the rows; tentative ones too).
+    frame's merged Detections (-1: coasting, or kept alive by one below the threshold). ``ended`` (E,) i64 keys of tracks that
+    ceased to exist in this frame (in none of the rows; tentative ones too).
     """
 
     id: I64

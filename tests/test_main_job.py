@@ -200,7 +200,15 @@ def test_killed_it_leaves_whole_lines_and_a_film_that_plays(tmp_path: Path) -> N
         (["run", "empty.mp4"], 3, "the file is empty"),
         (["run", "junk.mp4"], 3, "FFmpeg cannot read it"),
         (["run", "folder"], 3, "it is empty"),
-        (["run", "still.png"], 2, "`motion` finds only what moves"),
+        (["run", "still.png", "--model", "motion"], 2, "`motion` finds only what moves"),
+        (["run", "demo", "--model", "motion", "--classes", "ball"], 2, "knows one class"),
+        (["run", "demo", "--model", "motion", "--conf", "2"], 2, "model.conf"),
+        (["run", "demo", "--model", "motion", "--conf", "nan"], 2, "model.conf"),
+        (["run", "demo", "--model", "motion", "--device", "cuda:0"], 3, "runs on the CPU"),
+        (["run", "demo", "--model", "motion", "--tile", "10x"], 2, "10x"),
+        (["run", "demo", "--frames", "a.jsonl", "--events", "a.jsonl"], 2, "both be written to a.jsonl"),
+        (["run", "demo", "--set", "tiles.roi=[[[0,0],[1,1]]]", "--output", "o"], 2, "roi"),
+        (["eval", "lines.jsonl", "none.csv", "--within", "-5"], 2, "--within"),
         (["run", "still.png", "--model", "none.onnx"], 3, "model none.onnx does not exist"),
         (["run", "still.png", "--model", "junk.mp4"], 3, "not an ONNX model"),
         (["run", "demo", "--conf", "high"], 2, "--conf high"),
@@ -244,6 +252,28 @@ def test_the_source_is_never_overwritten(
     assert main(["run", "match.mp4", "--model", "motion", "--output", "."]) == 2
     assert "would overwrite the source" in capsys.readouterr().err
     assert (tmp_path / "match.mp4").read_bytes() == b"precious"
+
+
+def test_the_source_is_known_by_all_its_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "match.mp4").write_bytes(b"precious")
+    os.link(tmp_path / "match.mp4", tmp_path / "other.mp4")
+    assert main(["run", str(tmp_path / "match.mp4"), "--model", "motion", "--video", str(tmp_path / "other.mp4")]) == 2
+    assert "would overwrite the source" in capsys.readouterr().err
+
+
+def test_a_mistake_leaves_earlier_results_alone(done: Path) -> None:
+    before = {path: path.stat().st_size for path in done.iterdir()}
+    words = ["run", "demo", "--model", "motion", "--output", str(done), "--quiet", *SMALL]
+    assert main([*words, "--set", "tiles.roi=[[[0,0],[1,1]]]"]) == 2
+    assert {path: path.stat().st_size for path in done.iterdir()} == before
+
+
+def test_one_missing_source_hides_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["run", "demo", str(tmp_path / "none.mp4"), "--model", "motion", "--max-frames", "3", "--no-video"]
+    assert main([*words, "--output", str(tmp_path / "out"), *SMALL]) == 3
+    said = capsys.readouterr().err
+    assert "demo: 3 frames" in said
+    assert said.count("there is no such file") == 1
 
 
 def test_the_printed_configuration_is_the_one_that_runs(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

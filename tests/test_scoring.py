@@ -256,7 +256,8 @@ def test_frames_jsonl(tmp_path: Path) -> None:
     assert found.cut_lines == 1
     assert found.fps == pytest.approx(25)
     path.write_text("")
-    assert len(read_frames_jsonl(path).frames) == 0
+    with pytest.raises(ConfigError, match="hold no frames"):
+        read_frames_jsonl(path)
 
 
 def test_bad_results_are_told_in_one_sentence(tmp_path: Path) -> None:

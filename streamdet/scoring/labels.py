@@ -113,12 +113,12 @@ class _Object(msgspec.Struct):
     score: float = 1.0
 
 
-class _Line(msgspec.Struct):
+class _Line(msgspec.Struct, kw_only=True):
     frame: int
     stream: str = ""
     pts_s: float = 0.0
     epoch: int = 0
-    objects: list[_Object] = msgspec.field(default_factory=list)
+    objects: list[_Object]  # an event has none: it is no frame
 
 
 def read_frames_jsonl(path: str | os.PathLike[str], *, stream: str | None = None) -> Found:
@@ -149,6 +149,8 @@ def read_frames_jsonl(path: str | os.PathLike[str], *, stream: str | None = None
         raise ConfigError(f"cannot read results {path}: {error.strerror}; give the frames.jsonl of a run") from None
     if bad is not None and not streams:
         raise ConfigError(f"{path} line {bad[0]}: not a line of frames.jsonl ({bad[1]})")
+    if not streams:
+        raise ConfigError(f"results {path} hold no frames; give the frames.jsonl of a run")
     if stream is None and len(streams) > 1:
         raise ConfigError(f"{path} holds {len(streams)} streams ({', '.join(sorted(streams))}); choose one")
     if stream is not None and stream not in streams:
