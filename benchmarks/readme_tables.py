@@ -100,8 +100,23 @@ def demo(record: dict[str, Any]) -> str:
     return table(header, rows) + f"\n\n4K30 film of the scene with 5 movers, decode to JSON: {speed}."
 
 
+def model_tiny(record: dict[str, Any]) -> str:
+    """Tracked output of `streamdet run` with the embedded network, `motion` beside it, per set of real clips."""
+
+    def cell(score: dict[str, Any]) -> str:
+        if score["recall"] is None:
+            return f"{score['false_per_frame']:.2f} false/frame"
+        return f"{score['precision']:.2f} / {score['recall']:.2f} / {score['f1']:.2f}, {score['false_per_frame']:.2f}"
+
+    names = list(record["results"])
+    sets = record["results"][names[0]]
+    rows = [[name.replace("_", ", "), *(cell(record["results"][model][name]) for model in names)] for name in sets]
+    return table(["clips", *(f"`{model}`: P / R / F1, false per frame" for model in names)], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": demo,
+    "model_tiny": model_tiny,
     "startup": startup,
     "slicers": slicers,
     "merge_track": merge_track,
@@ -114,9 +129,10 @@ def rendered(text: str) -> str:
     def fill(match: re.Match[str]) -> str:
         name = match.group(1)
         record = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-        machine = record["machine"]
-        place = f"`benchmarks/results/{name}.json`: {machine['cores']} cores {machine['processor']}"
-        where = f"{place}, {machine['date'][:10]}, commit {machine['commit'][:7]}"
+        machine = record.get("machine")
+        where = f"`benchmarks/results/{name}.json`"
+        if machine:
+            where += f": {machine['cores']} cores {machine['processor']}, {machine['date'][:10]}, commit {machine['commit'][:7]}"
         return f"<!-- table:{name} -->\n{TABLES[name](record)}\n\n<sub>{where}</sub>\n<!-- end -->"
 
     return re.sub(r"<!-- table:(\w+) -->.*?<!-- end -->", fill, text, flags=re.S)
