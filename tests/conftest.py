@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))  # at the end: streamdet is the installed one, `engines` the recipe here
+sys.path.append(
+    str(Path(__file__).resolve().parents[1])
+)  # at the end: streamdet is the installed one, `engines` the recipe here
 
 
 @pytest.fixture(scope="session")
