@@ -264,16 +264,15 @@ class TilePlan:
     def truncated(self, xyxy: F32, tile: I32, margin_px: float = 2.0) -> U8:
         """(N,) u8 bits: which edges of (N,4) frame boxes lie at an *inner* edge of their tile.
 
-        1 left, 2 top, 4 right, 8 bottom; 0 = whole. The frame's own border does not truncate. "At" is within `margin_px` and
-        3 % of the box's side: a network places the edges of large boxes less exactly.
+        1 left, 2 top, 4 right, 8 bottom; 0 = whole. The frame's own border does not truncate. "At" is within `margin_px`; a
+        margin that grew with the box (3 % of its side) made whole people yield to their pieces and lost more than it mended.
         """
         box = self.xyxy[tile].astype(np.float32)
         width, height = self.frame_wh
-        near = margin_px + 0.03 * (xyxy[:, 2:] - xyxy[:, :2])
-        left = (xyxy[:, 0] <= box[:, 0] + near[:, 0]) & (box[:, 0] > 0)
-        top = (xyxy[:, 1] <= box[:, 1] + near[:, 1]) & (box[:, 1] > 0)
-        right = (xyxy[:, 2] >= box[:, 2] - near[:, 0]) & (box[:, 2] < width)
-        bottom = (xyxy[:, 3] >= box[:, 3] - near[:, 1]) & (box[:, 3] < height)
+        left = (xyxy[:, 0] <= box[:, 0] + margin_px) & (box[:, 0] > 0)
+        top = (xyxy[:, 1] <= box[:, 1] + margin_px) & (box[:, 1] > 0)
+        right = (xyxy[:, 2] >= box[:, 2] - margin_px) & (box[:, 2] < width)
+        bottom = (xyxy[:, 3] >= box[:, 3] - margin_px) & (box[:, 3] < height)
         return np.asarray(left * 1 + top * 2 + right * 4 + bottom * 8, np.uint8)
 
 
