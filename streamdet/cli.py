@@ -205,7 +205,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         sys.stdout.write(to_yaml(config))
         return EXIT_DONE
-    run = Run(_with_default_output(config, show=arguments.show))
+    config = _with_default_output(config, show=arguments.show)
+    run = Run(config)
     demo = DemoScore(config.source, folder=config.output.dir)
     code = _drive(run, arguments, each=demo.add)
     score = demo.result()

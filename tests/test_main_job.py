@@ -254,6 +254,13 @@ def test_the_source_is_never_overwritten(
     assert (tmp_path / "match.mp4").read_bytes() == b"precious"
 
 
+def test_the_demo_keeps_its_truth_where_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", "--model", "motion", "--size", "640x360", "--seconds", "0.5", "--no-video", "--quiet"]) == 0
+    folder = tmp_path / "runs" / "demo"
+    assert main(["eval", str(folder / "demo.frames.jsonl"), str(folder / "demo.truth.csv")]) == 0
+
+
 def test_the_source_is_known_by_all_its_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "match.mp4").write_bytes(b"precious")
     os.link(tmp_path / "match.mp4", tmp_path / "other.mp4")
