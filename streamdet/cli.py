@@ -220,13 +220,14 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
+    from streamdet.options import span_of
     from streamdet.report import write_json
     from streamdet.scoring import point_score, read_frames_jsonl, read_labels
 
     if not arguments.within >= 0:
         raise UsageError(f"--within {arguments.within}: give a distance in px, 0 or more")
     frames = read_frames_jsonl(arguments.frames)
-    labels = read_labels(arguments.labels)
+    labels = read_labels(arguments.labels).between(*span_of(arguments.span))
     score = point_score(frames, labels, within_px=arguments.within, within_box=arguments.within_box)
     write_json("-", score.to_dict())
     return EXIT_DONE

@@ -10,7 +10,7 @@ from typing import Any
 from streamdet.config import Config, load, with_values
 from streamdet.errors import UsageError
 
-__all__ = ["Help", "add_demo", "add_eval", "add_run", "config_of"]
+__all__ = ["Help", "add_demo", "add_eval", "add_run", "config_of", "span_of"]
 
 EXAMPLES = """examples:
   streamdet run match.mp4                          film, frames and events in runs/match
@@ -139,8 +139,19 @@ def add_eval(commands: Any, command: Callable[[argparse.Namespace], int]) -> Non
         "--within", type=float, default=5.0, metavar="PX", help="a point is right within so many px (default 5)"
     )
     sub.add_argument("--within-box", action="store_true", help="... or anywhere in the labelled box (loose boxes)")
+    sub.add_argument(
+        "--span", metavar="A:B", help="score frames A to B-1 only, e.g. 60: or :120 (the others count as unlabelled)"
+    )
     sub.add_argument("-v", "--verbose", action="count", default=0)
     sub.set_defaults(command=command)
+
+
+def span_of(text: str | None) -> tuple[int, int | None]:
+    """``A:B`` -> first frame and end (None: to the last). Raises UsageError."""
+    first, _, end = (text or ":").partition(":")
+    if (text and ":" not in text) or not all(part.isdecimal() or not part for part in (first, end)):
+        raise UsageError(f"--span {text}: give frame numbers as A:B, e.g. 0:120, 60: or :120")
+    return int(first or 0), int(end) if end else None
 
 
 def config_of(arguments: argparse.Namespace) -> Config:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamdet.errors import ConfigError
-from streamdet.scoring import Found, Labels, demo_score, point_score, read_frames_jsonl, read_labels
-from streamdet.scoring.score import _assign
+from streamdet.errors import ConfigError, UsageError
+from streamdet.options import span_of
+from streamdet.scoring import Found, Labels, Pairing, demo_score, point_score, read_frames_jsonl, read_labels
+from streamdet.scoring.pairing import _assign
 
 Row = tuple[int, int, float, float, float]  # frame, track, cx, cy, score
 
@@ -166,6 +167,42 @@ def test_nothing_found_and_nothing_to_find() -> None:
     empty = point_score(found_of([(0, 1, 5, 5, 1)]), labels_of([], frames=[0, 1]))
     assert (empty.recall, empty.fp, empty.false_per_frame, empty.top1) == (None, 1, 0.5, None)
     json.dumps([nothing.to_dict(), empty.to_dict(), demo_score(found_of([]), labels_of([])).to_dict()], allow_nan=False)
+
+
+def test_overlap_is_told_where_boxes_are_tight() -> None:
+    rows, found = [(0, 1, 100.0, 100.0), (1, 1, 100.0, 100.0)], found_of([(0, 1, 100, 100, 1), (1, 1, 103, 100, 1)])
+    assert point_score(found, labels_of(rows, size=6)).median_iou == pytest.approx((1 + 1 / 3) / 2)  # 18 of 54 px
+    assert point_score(found, labels_of(rows, size=6, format="loose boxes")).median_iou is None
+    assert point_score(found, labels_of(rows, size=0, format="points")).median_iou is None
+
+
+def test_a_span_makes_the_other_frames_unlabelled() -> None:
+    labels = labels_of([(frame, -1, 50, 50) for frame in range(6)])
+    found = found_of([(0, 1, 90, 50, 1), (3, 1, 50, 50, 1), (5, 1, 90, 50, 1)])
+    score = point_score(found, labels.between(2, 5))
+    assert (score.tp, score.fp, score.fn, score.ignored, score.labelled_frames) == (1, 0, 2, 2, 3)
+    assert labels.between(4, None).frames.tolist() == [4, 5]
+
+
+def test_who_is_false_and_who_is_missed() -> None:
+    labels = labels_of([(0, 1, 50, 50), (1, 1, 52, 50), (2, 1, 54, 50)], hidden=(2,))
+    pairing = Pairing(found_of([(0, 1, 51, 50, 1), (1, 2, 90, 50, 1), (2, 3, 54, 50, 1)]), labels)
+    assert pairing.found.track[pairing.false].tolist() == [2]
+    assert pairing.labels.frame[pairing.missed].tolist() == [1]
+    assert pairing.labels.frame[pairing.on[pairing.on >= 0]].tolist() == [0]
+
+
+@pytest.mark.parametrize(
+    ("text", "span"), [(None, (0, None)), (":", (0, None)), ("60:", (60, None)), (":120", (0, 120)), ("3:9", (3, 9))]
+)
+def test_spans_on_the_command_line(text: str | None, span: tuple[int, int | None]) -> None:
+    assert span_of(text) == span
+
+
+@pytest.mark.parametrize("text", ["60", "a:b", "-1:5", "1:2:3"])
+def test_bad_spans_are_told(text: str) -> None:
+    with pytest.raises(UsageError, match="--span"):
+        span_of(text)
 
 
 def test_verdicts_on_whole_tracks() -> None:

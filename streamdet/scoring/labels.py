@@ -69,6 +69,21 @@ class Labels:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def between(self, first: int, end: int | None) -> Labels:
+        """The labels of frames `first` to `end` - 1 (None: to the last); the others become unlabelled."""
+        last = np.inf if end is None else end - 1
+        rows = (self.frame >= first) & (self.frame <= last)
+        return Labels(
+            frames=self.frames[(self.frames >= first) & (self.frames <= last)],
+            frame=self.frame[rows],
+            id=self.id[rows],
+            name=self.name[rows],
+            centre=self.centre[rows],
+            wh=self.wh[rows],
+            visible=self.visible[rows],
+            format=self.format,
+        )
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:

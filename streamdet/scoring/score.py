@@ -16,7 +16,7 @@ possible lie within the radius, and among such pairings at the least total dista
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.scoring.labels import Found, Labels
+from streamdet.scoring.pairing import DISTRACTORS, Pairing
 
 __all__ = ["DISTRACTORS", "Band", "PointScore", "TrackScore", "demo_score", "point_score"]
 
@@ -31,11 +32,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
-DISTRACTORS = ("person", "car")  # classes in the demo scene's truth that move and are not wanted
 _SPEED_EDGES = (1.0, 3.0, 10.0, 30.0)  # px per frame
 _SIZE_EDGES = (4.0, 8.0, 16.0, 32.0)  # px, square root of the box's area
-_DISTRACTOR_MARGIN = 0.1  # of the box's size, and some pixels: shadows and soft edges belong to it
-_DISTRACTOR_MARGIN_PX = 6.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +53,7 @@ class PointScore:
         tp, fp, fn: targets found, objects on nothing, targets missed. ignored: objects neither right nor wrong.
         top1: share of the frames with a visible target in which the object of highest score is on one.
         median_error_px, p95_error_px: distance of the centres of what was found.
+        median_iou: overlap of the boxes of what was found; None where labels are points or loose boxes.
         first_delay_frames: from a target's first visible frame to the first in which it was found, median of the targets.
         never_found: targets (identities) found in no frame.
         id_switches: how often a target's track number differs from the one it had when last found.
@@ -74,6 +73,7 @@ class PointScore:
     top1: float | None
     median_error_px: float | None
     p95_error_px: float | None
+    median_iou: float | None
     first_delay_frames: float | None
     first_delay_s: float | None
     never_found: int
@@ -129,7 +129,7 @@ def point_score(
         others: classes of rows that are no targets; objects on them are ignored. None: the demo scene's people and cars
             if `labels` are such a truth, otherwise none.
     """
-    return _Scored(found, labels, within_px, within_box, others).points()
+    return _Scored(found, labels, within_px=within_px, within_box=within_box, others=others).points()
 
 
 def demo_score(
@@ -147,66 +147,15 @@ def demo_score(
     nothing. A track is true if at least half of its rows are on target, other if at least half are on either, and false
     otherwise. A second track beside one that is already paired is on nothing: duplicates are false tracks.
     """
-    return _Scored(found, truth, within_px, True, others).tracks(fps or found.fps)
+    return _Scored(found, truth, within_px=within_px, within_box=True, others=others).tracks(fps or found.fps)
 
 
-class _Scored:
-    """The pairing of one run, and what can be counted from it.
-
-    ``found``: objects sorted by frame, then score (so the order of the input is of no account). ``labels``: wanted rows.
-    ``on`` (M,) row of `labels` or -1; ``by`` (N,) row of `found` or -1; ``error`` (N,) px; ``aside`` (M,) not judged.
-    """
-
-    def __init__(
-        self, found: Found, labels: Labels, within_px: float, within_box: bool, others: Collection[str] | None
-    ) -> None:
-        if others is None:
-            others = DISTRACTORS if labels.format == "truth" else ()
-        unwanted = np.isin(labels.name, list(others)) if others else np.zeros(len(labels), np.bool_)
-        order = np.lexsort((found.track, *found.xyxy.T, -found.score, found.frame))
-        self.found = _found_rows(found, order[found.state[order] != "tentative"])
-        self.labels = _label_rows(labels, ~unwanted)
-        self.unwanted = _label_rows(labels, unwanted)
-        self.within_px, self.within_box = within_px, within_box
-        self._pair()
-
-    def _pair(self) -> None:
-        found, labels = self.found, self.labels
-        self.on = np.full(len(found), -1, np.int64)
-        self.by = np.full(len(labels), -1, np.int64)
-        self.error = np.full(len(labels), np.nan)
-        self.hidden = np.zeros(len(found), np.bool_)  # stands where a wanted mover is hidden
-        self.beside = np.zeros(len(found), np.bool_)  # near a wanted mover, paired or not
-        self.unlabelled = ~np.isin(found.frame, labels.frames)
-        centre = found.centre
-        for rows, objects in _by_frame(labels.frame, found.frame, labels.frames):
-            near, distance = _near(labels, rows, centre[objects], self.within_px, self.within_box)
-            self.beside[objects] = near.any(axis=0)
-            seen = labels.visible[rows]
-            for row, thing in _assign(near[seen], distance[seen]):
-                label, item = rows[seen][row], objects[thing]
-                self.on[item], self.by[label] = label, item
-                self.error[label] = distance[seen][row, thing]
-            free = self.on[objects] < 0
-            for _, thing in _assign(near[~seen][:, free], distance[~seen][:, free]):
-                self.hidden[objects[free][thing]] = True
-        self.on_other = (self.on < 0) & ~self.hidden & self._inside_unwanted(centre)
-        self.aside = self.hidden | self.on_other | self.unlabelled
-
-    def _inside_unwanted(self, centre: F64) -> Bool:
-        inside = np.zeros(len(self.found), np.bool_)
-        other = self.unwanted
-        for rows, objects in _by_frame(other.frame, self.found.frame, other.frames):
-            half = other.wh[rows] * (0.5 + _DISTRACTOR_MARGIN) + _DISTRACTOR_MARGIN_PX
-            gap = np.abs(other.centre[rows][:, None] - centre[objects][None])
-            inside[objects] = (gap <= half[:, None]).all(axis=2).any(axis=0)
-        return inside
+class _Scored(Pairing):
+    """What can be counted from a pairing."""
 
     def points(self) -> PointScore:
         labels = self.labels
-        hit = self.by[labels.visible] >= 0
-        tp, fn = int(hit.sum()), int((~hit).sum())
-        fp = int(((self.on < 0) & ~self.aside).sum())
+        tp, fn, fp = int((self.by >= 0).sum()), int(self.missed.sum()), int(self.false.sum())
         error = self.error[self.by >= 0]
         frames = len(labels.frames)
         delay, never, switches = self._identities()
@@ -225,6 +174,7 @@ class _Scored:
             top1=self._top1(),
             median_error_px=float(np.median(error)) if len(error) else None,
             p95_error_px=float(np.percentile(error, 95)) if len(error) else None,
+            median_iou=self._median_iou(),
             first_delay_frames=delay,
             first_delay_s=delay / fps if delay is not None and fps else None,
             never_found=never,
@@ -232,6 +182,17 @@ class _Scored:
             recall_by_speed=_bands(_speeds(labels), _SPEED_EDGES, self.by >= 0, labels.visible),
             recall_by_size=_bands(_sizes(labels), _SIZE_EDGES, self.by >= 0, labels.visible),
         )
+
+    def _median_iou(self) -> float | None:
+        hits = np.flatnonzero((self.by >= 0) & (self.labels.wh > 0).all(axis=1))
+        if self.labels.format == "loose boxes" or not len(hits):
+            return None
+        centre, half = self.labels.centre[hits], self.labels.wh[hits] / 2
+        box, other = np.concatenate([centre - half, centre + half], axis=1), self.found.xyxy[self.by[hits]]
+        low, high = np.maximum(box[:, :2], other[:, :2]), np.minimum(box[:, 2:], other[:, 2:])
+        both = np.prod(np.clip(high - low, 0, None), axis=1)
+        either = np.prod(box[:, 2:] - box[:, :2], axis=1) + np.prod(other[:, 2:] - other[:, :2], axis=1) - both
+        return float(np.median(both / either))
 
     def _top1(self) -> float | None:
         """Objects are sorted by frame, then falling score; those not judged do not compete."""
@@ -295,38 +256,6 @@ class _Scored:
         )
 
 
-def _near(labels: Labels, rows: I64, centre: F64, within_px: float, within_box: bool) -> tuple[Bool, F64]:
-    """(R,K) whether object k is on label row r, and the distance of their centres in px."""
-    gap = np.abs(labels.centre[rows][:, None] - centre[None])
-    distance = np.hypot(gap[..., 0], gap[..., 1])
-    near = distance <= within_px
-    if within_box:
-        near |= (gap <= labels.wh[rows][:, None] / 2).all(axis=2)
-    return near, distance
-
-
-def _assign(near: Bool, distance: F64) -> list[tuple[int, int]]:
-    """One-to-one pairs: as many as possible of those `near`, at the least total distance."""
-    if not near.any():
-        return []
-    if near.shape[0] == 1:
-        best = int(np.argmin(np.where(near[0], distance[0], np.inf)))
-        return [(0, best)]
-    from scipy.optimize import linear_sum_assignment
-
-    forbidden = 1.0 + float(distance[near].sum()) * 2
-    rows, columns = linear_sum_assignment(np.where(near, distance, forbidden))
-    return [(int(r), int(c)) for r, c in zip(rows, columns) if near[r, c]]
-
-
-def _by_frame(frame: I64, other: I64, frames: I64) -> list[tuple[I64, I64]]:
-    """Row numbers of two sorted columns for every frame of `frames` that both hold."""
-    both = np.intersect1d(np.intersect1d(frame, other), frames)
-    a1, a2 = np.searchsorted(frame, both, "left"), np.searchsorted(frame, both, "right")
-    b1, b2 = np.searchsorted(other, both, "left"), np.searchsorted(other, both, "right")
-    return [(np.arange(i, j), np.arange(k, m)) for i, j, k, m in zip(a1, a2, b1, b2)]
-
-
 def _speeds(labels: Labels) -> F64:
     """(N,) px per frame, from the same target's place one frame before and after; NaN where neither is known."""
     order = np.lexsort((labels.frame, labels.id))
@@ -361,30 +290,3 @@ def _bands(value: F64, edges: tuple[float, ...], hit: Bool, counted: Bool) -> di
 
 def _ratio(part: int, whole: int) -> float | None:
     return part / whole if whole else None
-
-
-def _found_rows(found: Found, rows: Any) -> Found:
-    return replace(
-        found,
-        frame=found.frame[rows],
-        track=found.track[rows],
-        score=found.score[rows],
-        xyxy=found.xyxy[rows],
-        name=found.name[rows],
-        state=found.state[rows],
-    )
-
-
-def _label_rows(labels: Labels, rows: Bool) -> Labels:
-    """Chosen rows in order of frames (stable); the labelled frames stay."""
-    order = np.argsort(labels.frame, kind="stable")
-    order = order[rows[order]]
-    return replace(
-        labels,
-        frame=labels.frame[order],
-        id=labels.id[order],
-        name=labels.name[order],
-        centre=labels.centre[order],
-        wh=labels.wh[order],
-        visible=labels.visible[order],
-    )
