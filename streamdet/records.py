@@ -30,11 +30,13 @@ class TilesRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One object. ``track`` is null where identity is not known (a still picture, an object not confirmed yet).
 
-    ``bbox`` [x1, y1, x2, y2] px of the upright full frame; ``velocity`` [vx, vy] px/s.
+    ``bbox`` [x1, y1, x2, y2] px of the upright full frame; ``velocity`` [vx, vy] px/s. ``weak`` (absent if not so): confirmed
+    earlier, and in this frame kept alive by a detection below the threshold, whose box and score these are.
     """
 
     track: int | None
     state: str | None = None
+    weak: bool = False
     class_id: int
     label: str
     score: float
@@ -115,6 +117,7 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
     rows = zip(
         tracks.id.tolist(),
         tracks.state.tolist(),
+        tracks.weak.tolist(),
         tracks.label.tolist(),
         _rounded(score, 4),
         _rounded(tracks.xyxy, 2),
@@ -124,13 +127,14 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
         ObjectRecord(
             track=number or None,
             state=STATE_NAMES[state],
+            weak=weak,
             class_id=label,
             label=result.label_name(label),
             score=value,
             bbox=tuple(box),
             velocity=tuple(speed),
         )
-        for number, state, label, value, box, speed in rows
+        for number, state, weak, label, value, box, speed in rows
     )
 
 

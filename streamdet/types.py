@@ -421,6 +421,11 @@ class Tracks:
         """Without the tentative ones: what a user is told about."""
         return self[self.state != TENTATIVE]
 
+    @property
+    def weak(self) -> Bool:
+        """(M,) confirmed, but seen in this frame only by a detection below the threshold."""
+        return np.asarray((self.state == CONFIRMED) & (self.detection_row < 0))
+
     def __repr__(self) -> str:
         return f"Tracks({len(self)} rows)"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from fractions import Fraction
 
 import msgspec
@@ -108,6 +109,17 @@ def test_tentative_only_on_request_and_without_a_number() -> None:
     result = result_of(tracks_of([[0, 0, 4, 4], [8, 8, 9, 9], [1, 1, 2, 2]], state=[0, 1, 2], ids=[0, 7, 8]))
     assert [(o.track, o.state) for o in frame_record(result).objects] == [(7, "confirmed"), (8, "coasting")]
     assert next((o.track, o.state) for o in frame_record(result, tentative=True).objects) == (None, "tentative")
+
+
+def test_what_a_detection_below_the_threshold_keeps_alive_is_marked_weak() -> None:
+    tracks = tracks_of(np.tile([1, 1, 5, 5], (3, 1)), state=[1, 1, 2], score=[0.9, 0.15, 0.7])
+    tracks = replace(tracks, detection_row=np.array([0, -1, -1], np.int32))
+    objects = json.loads(encode(frame_record(result_of(tracks))))["objects"]
+    assert [(thing["state"], thing.get("weak")) for thing in objects] == [
+        ("confirmed", None),
+        ("confirmed", True),
+        ("coasting", None),
+    ]
 
 
 def test_still_lists_detections() -> None:
