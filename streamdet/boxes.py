@@ -19,29 +19,18 @@ __all__ = [
     "canonical_order",
     "centres",
     "clip",
-    "diou",
-    "diou_paired",
-    "from_centre",
-    "from_xywh",
-    "giou",
-    "giou_paired",
     "greedy_owners",
     "intersection",
     "intersection_paired",
     "ios",
     "ios_paired",
     "iou",
-    "iou_paired",
     "nms",
     "nwd",
     "nwd_paired",
-    "nwd_reach_px",
     "paired",
     "pairwise",
-    "scale",
     "shift",
-    "to_centre",
-    "to_xywh",
 ]
 
 Floats = NDArray[np.floating[Any]]
@@ -78,30 +67,6 @@ def centres(xyxy: ArrayLike) -> Floats:
     return np.asarray((box[..., :2] + box[..., 2:]) / 2)
 
 
-def to_xywh(xyxy: ArrayLike) -> Floats:
-    """x1 y1 x2 y2 -> left top width height (COCO, MOTChallenge)."""
-    box = _floats(xyxy)
-    return np.concatenate([box[..., :2], box[..., 2:] - box[..., :2]], axis=-1)
-
-
-def from_xywh(xywh: ArrayLike) -> Floats:
-    """left top width height -> x1 y1 x2 y2."""
-    box = _floats(xywh)
-    return np.concatenate([box[..., :2], box[..., :2] + box[..., 2:]], axis=-1)
-
-
-def to_centre(xyxy: ArrayLike) -> Floats:
-    """x1 y1 x2 y2 -> centre x, centre y, width, height (YOLO)."""
-    box = _floats(xyxy)
-    return np.concatenate([centres(box), box[..., 2:] - box[..., :2]], axis=-1)
-
-
-def from_centre(cxcywh: ArrayLike) -> Floats:
-    """centre x, centre y, width, height -> x1 y1 x2 y2."""
-    box = _floats(cxcywh)
-    return np.concatenate([box[..., :2] - box[..., 2:] / 2, box[..., :2] + box[..., 2:] / 2], axis=-1)
-
-
 def clip(xyxy: ArrayLike, wh: tuple[float, float]) -> Floats:
     """Cut off what lies outside a picture of `wh` px; a box wholly outside becomes degenerate on the border."""
     box = _floats(xyxy)
@@ -113,13 +78,6 @@ def shift(xyxy: ArrayLike, dxy: ArrayLike) -> Floats:
     box = _floats(xyxy)
     move = np.asarray(dxy, box.dtype)
     return np.asarray(box + np.concatenate([move, move], axis=-1))
-
-
-def scale(xyxy: ArrayLike, factor_xy: ArrayLike) -> Floats:
-    """Multiply coordinates by a factor: a number, (2,) for x and y, or (N,2)."""
-    box = _floats(xyxy)
-    factor = np.asarray(factor_xy, box.dtype)
-    return np.asarray(box * (factor if factor.ndim == 0 else np.concatenate([factor, factor], axis=-1)))
 
 
 # ------------------------------------------------------------------------------------ two sets: broadcasting definitions
@@ -138,26 +96,6 @@ def _iou(a: Floats, b: Floats) -> Floats:
 
 def _ios(a: Floats, b: Floats) -> Floats:
     return _ratio(_intersection(a, b), np.minimum(area(a), area(b)))
-
-
-def _enclosing_wh(a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    width = np.maximum(a[..., 2], b[..., 2]) - np.minimum(a[..., 0], b[..., 0])
-    height = np.maximum(a[..., 3], b[..., 3]) - np.minimum(a[..., 1], b[..., 1])
-    return np.maximum(width, 0), np.maximum(height, 0)
-
-
-def _giou(a: Floats, b: Floats) -> Floats:
-    shared = _intersection(a, b)
-    union = area(a) + area(b) - shared
-    width, height = _enclosing_wh(a, b)
-    hull = np.asarray(width * height)
-    return np.asarray(_ratio(shared, union) - _ratio(hull - union, hull))
-
-
-def _diou(a: Floats, b: Floats) -> Floats:
-    width, height = _enclosing_wh(a, b)
-    apart = centres(a) - centres(b)
-    return np.asarray(_iou(a, b) - _ratio(np.asarray((apart**2).sum(-1)), np.asarray(width**2 + height**2)))
 
 
 def _mean_side(box: Floats) -> Floats:
@@ -193,11 +131,6 @@ def iou(a: ArrayLike, b: ArrayLike) -> Floats:
     return _iou(_floats(a)[:, None], _floats(b)[None])
 
 
-def iou_paired(a: ArrayLike, b: ArrayLike) -> Floats:
-    """(N,) intersection over union, 0..1."""
-    return _iou(_floats(a), _floats(b))
-
-
 def ios(a: ArrayLike, b: ArrayLike) -> Floats:
     """(N,M) intersection over the smaller box's area, 0..1."""
     return _ios(_floats(a)[:, None], _floats(b)[None])
@@ -206,26 +139,6 @@ def ios(a: ArrayLike, b: ArrayLike) -> Floats:
 def ios_paired(a: ArrayLike, b: ArrayLike) -> Floats:
     """(N,) intersection over the smaller box's area, 0..1."""
     return _ios(_floats(a), _floats(b))
-
-
-def giou(a: ArrayLike, b: ArrayLike) -> Floats:
-    """(N,M) generalised IoU, -1..1 (Rezatofighi et al., CVPR 2019)."""
-    return _giou(_floats(a)[:, None], _floats(b)[None])
-
-
-def giou_paired(a: ArrayLike, b: ArrayLike) -> Floats:
-    """(N,) generalised IoU, -1..1."""
-    return _giou(_floats(a), _floats(b))
-
-
-def diou(a: ArrayLike, b: ArrayLike) -> Floats:
-    """(N,M) distance IoU, -1..1: IoU less (centre distance / diagonal of the hull)^2 (Zheng et al., AAAI 2020)."""
-    return _diou(_floats(a)[:, None], _floats(b)[None])
-
-
-def diou_paired(a: ArrayLike, b: ArrayLike) -> Floats:
-    """(N,) distance IoU, -1..1."""
-    return _diou(_floats(a), _floats(b))
 
 
 def nwd(a: ArrayLike, b: ArrayLike, *, constant_px: float | None = None) -> Floats:

@@ -48,7 +48,7 @@ def test_matrices_agree_with_plain_python() -> None:
             break
 
 
-@pytest.mark.parametrize("name", ["intersection", "iou", "ios", "giou", "diou", "nwd"])
+@pytest.mark.parametrize("name", ["intersection", "ios", "nwd"])
 def test_paired_is_the_diagonal_and_symmetric(name: str) -> None:
     a, b = scattered(50, 3), scattered(50, 4)
     matrix, row = getattr(boxes, name)(a, b), getattr(boxes, f"{name}_paired")(a, b)
@@ -62,8 +62,6 @@ def test_known_values() -> None:
     a = [[0, 0, 10, 10]]
     assert boxes.iou(a, [[5, 0, 15, 10]])[0, 0] == pytest.approx(1 / 3)
     assert boxes.ios(a, [[2, 2, 4, 4]])[0, 0] == 1
-    assert boxes.giou(a, [[20, 0, 30, 10]])[0, 0] == pytest.approx(-100 / 300)
-    assert boxes.diou(a, [[20, 0, 30, 10]])[0, 0] == pytest.approx(-400 / (900 + 100))
     assert boxes.nwd(a, [[6, 8, 16, 18]], constant_px=12.8)[0, 0] == pytest.approx(math.exp(-10 / 12.8))
     assert boxes.nwd(a, [[2, 2, 8, 8]], constant_px=1.0)[0, 0] == pytest.approx(math.exp(-math.sqrt(8)))
 
@@ -78,20 +76,16 @@ def test_nwd_tells_copies_of_tiny_boxes_from_neighbours() -> None:
 
 def test_degenerate_boxes_are_silent() -> None:
     point = np.array([[5, 5, 5, 5], [9, 9, 3, 3], [0, 0, 10, 0]], np.float32)  # pytest turns any warning into an error
-    for name in ("iou", "ios", "giou", "diou", "nwd"):
+    for name in ("iou", "ios", "nwd"):
         assert np.isfinite(getattr(boxes, name)(point, point)).all()
     assert boxes.area(point).tolist() == [0, 0, 0]
     assert boxes.iou(np.zeros((0, 4)), point).shape == (0, 3)
 
 
-def test_conversions_round_trip() -> None:
+def test_moving_and_clipping() -> None:
     box = scattered(20, 5)
-    np.testing.assert_allclose(boxes.from_xywh(boxes.to_xywh(box)), box, atol=1e-4)
-    np.testing.assert_allclose(boxes.from_centre(boxes.to_centre(box)), box, atol=1e-4)
-    np.testing.assert_allclose(boxes.centres(box), boxes.to_centre(box)[:, :2])
+    np.testing.assert_allclose(boxes.centres(boxes.shift(box, [3, -4])), boxes.centres(box) + [3, -4], atol=1e-4)
     np.testing.assert_allclose(boxes.shift(boxes.shift(box, [3, -4]), [-3, 4]), box, atol=1e-4)
-    np.testing.assert_allclose(boxes.scale(box, [2, 4])[:, 3], box[:, 3] * 4)
-    np.testing.assert_allclose(boxes.scale(box, 0.5), box / 2)
     assert boxes.clip([[-5, 2, 50, 99]], (40, 30)).tolist() == [[0, 2, 40, 30]]
     assert boxes.clip([[50, 2, 60, 9]], (40, 30)).tolist() == [[40, 2, 40, 9]]
 
