@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from streamdet.tracking.assignment import assign, candidates
 from streamdet.tracking.pairing import size_of, size_ratio
+from streamdet.tracking.table import take
 
 __all__ = ["closest_approach", "relink"]
 
@@ -42,7 +43,7 @@ def relink(
         return none, none
     reach = np.full(len(new), max_speed_px_s * longest_s)
     i, j, _ = candidates(tracks["birth"][new], reach, tracks["last"][lost], nearest=NEAREST)
-    a, b = tracks[lost[j]], tracks[new[i]]
+    a, b = take(tracks, lost[j]), take(tracks, new[i])
     gap = b["birth_s"] - a["last_s"]
     size, other = size_of(a["wh"]), size_of(b["wh"])
     speed = np.maximum(np.linalg.norm(a["velocity"], axis=1), np.linalg.norm(b["velocity"], axis=1))

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamdet.types import COASTING
 
-__all__ = ["COURSE", "LOST", "NOW", "TRACK", "TrackTable"]
+__all__ = ["COURSE", "LOST", "NOW", "TRACK", "TrackTable", "take"]
 
 LOST = COASTING + 1  # coasted too long to be shown, kept to be found again; never leaves this folder
 
@@ -69,6 +69,15 @@ COURSE = ("position", "velocity", "covariance", "last", "last_s")
 PLACES = ("position", "last", "birth", "smooth", "old_position", "old_last")
 
 
+def take(rows: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:
+    """Copies of the rows `index`: whole rows, many times faster than numpy's way of field by field."""
+    return _as_bytes(rows)[index].reshape(-1).view(TRACK)
+
+
+def _as_bytes(rows: NDArray[Any]) -> NDArray[np.uint8]:
+    return rows.view(np.uint8).reshape(len(rows), TRACK.itemsize)
+
+
 class TrackTable:
     """The living rows of an array with spare room. ``rows`` is a view: write into its columns."""
 
@@ -103,8 +112,8 @@ class TrackTable:
         """Drop the rows where `mask` is False; the others keep their order."""
         if mask.all():
             return
-        kept = self.rows[mask]
-        self._all[: len(kept)] = kept
+        kept = take(self.rows, np.flatnonzero(mask))
+        _as_bytes(self._all)[: len(kept)] = _as_bytes(kept)
         self._count = len(kept)
 
     def shift(self, xy: tuple[float, float]) -> None:
