@@ -256,11 +256,6 @@ class TilePlan:
         scale = self.scale[tile]
         return np.asarray(xyxy / np.tile(scale, 2) + np.tile(origin, 2), np.float32)
 
-    def to_input(self, xyxy: F32, tile: I32) -> F32:
-        """The inverse of :meth:`to_frame`."""
-        origin = self.xyxy[tile, :2].astype(np.float32)
-        return np.asarray((xyxy - np.tile(origin, 2)) * np.tile(self.scale[tile], 2), np.float32)
-
     def truncated(self, xyxy: F32, tile: I32, margin_px: float = 2.0) -> U8:
         """(N,) u8 bits: which edges of (N,4) frame boxes lie at an *inner* edge of their tile.
 

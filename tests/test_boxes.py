@@ -84,7 +84,8 @@ def test_degenerate_boxes_are_silent() -> None:
 
 def test_moving_and_clipping() -> None:
     box = scattered(20, 5)
-    np.testing.assert_allclose(boxes.centres(boxes.shift(box, [3, -4])), boxes.centres(box) + [3, -4], atol=1e-4)
+    moved = boxes.centres(boxes.shift(box, [3, -4])) - boxes.centres(box)
+    np.testing.assert_allclose(moved, np.tile([3, -4], (20, 1)), atol=1e-4)
     np.testing.assert_allclose(boxes.shift(boxes.shift(box, [3, -4]), [-3, 4]), box, atol=1e-4)
     assert boxes.clip([[-5, 2, 50, 99]], (40, 30)).tolist() == [[0, 2, 40, 30]]
     assert boxes.clip([[50, 2, 60, 9]], (40, 30)).tolist() == [[40, 2, 40, 9]]
