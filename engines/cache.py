@@ -27,12 +27,12 @@ def fill(work: Path, root: Path, *, rendered: int, passes: int, seed: int) -> No
     for index, clip in enumerate(backgrounds):
         _background(work, f"background_{index}", clip, seed + index)
     shards = -(-rendered // _PER_SHARD)
-    for shard in range(shards):  # interleaved, so that an unfinished cache is already a fair sample
-        if shard * 8 % max(shards, 1) < 8:
-            part = shard * 8 // max(shards, 1)
+    for shard in range(max(shards, 8)):  # interleaved, so that training may start on an unfinished cache
+        if shard < 8:
             for turn in range(passes):
-                _real(work, f"air_{turn}_{part}", footage[part::8], seed + 10 * turn + part)
-        _rendered(work, f"rendered_{seed}{shard:02d}", footage, backgrounds, seed * 1000 + shard)
+                _real(work, f"air_{turn}_{shard}", footage[shard::8], seed + 10 * turn + shard)
+        if shard < shards:
+            _rendered(work, f"rendered_{seed}{shard:03d}", footage, backgrounds, seed * 1000 + shard)
 
 
 def _done(work: Path, name: str) -> bool:

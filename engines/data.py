@@ -164,10 +164,10 @@ def from_background(footage: Footage, rng: np.random.Generator, *, every: int = 
 
 
 def from_rendered(clip: RenderedClip, rng: np.random.Generator) -> Iterator[Crops]:
-    """Crops of every second frame of a rendered clip after its warm-up."""
+    """Crops of every third frame of a rendered clip after its warm-up; as many without a target in mind as with one."""
     for seen, rows in watch_rendered(clip):
-        if seen.frame.index >= WARM_UP and seen.frame.index % 2:
-            yield cut(seen, rows, _choose(rng, seen, rows, targets=2, others=1))
+        if seen.frame.index >= WARM_UP and seen.frame.index % 3 == 0:
+            yield cut(seen, rows, _choose(rng, seen, rows, targets=2, others=2))
 
 
 def watch_rendered(clip: RenderedClip) -> Iterator[tuple[Seen, F32]]:

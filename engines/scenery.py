@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["octaves", "place", "shade"]
+__all__ = ["arena", "octaves", "place", "shade"]
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -68,18 +68,91 @@ def place(wh: tuple[int, int], rng: np.random.Generator) -> tuple[U8, list[tuple
     return image, crowds
 
 
+def arena(wh: tuple[int, int], rng: np.random.Generator) -> tuple[U8, list[tuple[int, int, int, int]]]:
+    """Part of a court as a broadcast shows it: even, saturated floors, thin white lines, emblems, boards, a dark crowd."""
+    width, height = wh
+    image = np.empty((height, width, 3), np.uint8)
+    image[:] = np.array(_saturated(rng), np.uint8)
+    horizon = int(height * rng.uniform(-0.3, 0.45))
+    crowds: list[tuple[int, int, int, int]] = []
+    if horizon > 20:
+        dark = np.array(_saturated(rng)) * rng.uniform(0.05, 0.5)
+        image[:horizon] = dark.astype(np.uint8)
+        if rng.random() < 0.7:
+            crowds.append(_crowd(image, (0, 0, width, horizon), rng))
+            image[:horizon] = (image[:horizon] * rng.uniform(0.2, 1.0)).astype(np.uint8)
+        for row in range(int(rng.integers(0, 3))):
+            _boards(image, horizon - row * int(0.12 * height), rng)
+    _court(image, max(horizon, -height // 3), rng, vivid=True)
+    for _ in range(int(rng.integers(0, 4))):
+        _emblem(image, max(0, horizon), rng)
+    if rng.random() < 0.5:
+        _net(image, max(0, horizon), rng)
+    picture = image.astype(np.float32)
+    picture += octaves((height, width), rng, rough=rng.uniform(0.5, 1.0))[..., None] * rng.choice([0.5, 1.5, 4.0])
+    glow = 1 + rng.uniform(0, 0.25) * octaves((height, width), rng, rough=0.3)[..., None]
+    image = np.asarray(np.clip(picture * glow, 0, 255), np.uint8)
+    if rng.random() < 0.4:
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 0.9)), np.uint8)
+    return image, crowds
+
+
+def _saturated(rng: np.random.Generator) -> tuple[float, float, float]:
+    hue, strong = rng.integers(0, 180), rng.uniform(90, 245) if rng.random() < 0.8 else rng.uniform(0, 90)
+    pixel = np.array([[[hue, strong, rng.uniform(40, 225)]]], np.uint8)
+    blue, green, red = cv2.cvtColor(pixel, cv2.COLOR_HSV2BGR)[0, 0]
+    return float(blue), float(green), float(red)
+
+
+def _emblem(image: U8, horizon: int, rng: np.random.Generator) -> None:
+    """Lettering or a simple figure on the floor."""
+    height, width = image.shape[:2]
+    x, y = int(rng.uniform(-0.1, 0.9) * width), int(rng.uniform(horizon, height))
+    colour, size = shade(rng, 200, 255) if rng.random() < 0.8 else shade(rng), rng.uniform(10, 60)
+    if rng.random() < 0.5:
+        points = np.array([x, y]) + rng.uniform(-1, 1, (int(rng.integers(3, 6)), 2)) * size * (1.5, 0.7)
+        cv2.fillPoly(image, [np.asarray(points * 8, np.int32)], colour, cv2.LINE_AA, 3)
+        return
+    text = "".join(rng.choice(list("ABCEGHKLMNOPRSTUVXYZ0358"), rng.integers(3, 9)))
+    cv2.putText(image, text, (x, y), int(rng.integers(0, 4)), size / 25, colour, int(rng.integers(1, 8)), cv2.LINE_AA)
+
+
+def _net(image: U8, horizon: int, rng: np.random.Generator) -> None:
+    """A mesh that darkens or brightens what is behind, a white tape above it, sometimes a post."""
+    height, width = image.shape[:2]
+    top = int(rng.uniform(horizon, 0.9 * height))
+    bottom = min(height, top + int(rng.uniform(0.05, 0.35) * height))
+    if bottom - top < 6:
+        return
+    x1, x2 = (0, width) if rng.random() < 0.6 else sorted(int(v) for v in rng.uniform(-0.3, 1.3, 2) * width)
+    x1, x2 = max(0, x1), min(width, x2)
+    if x2 - x1 < 20:
+        return
+    mesh = np.full((bottom - top, x2 - x1, 1), rng.uniform(0.0, 0.35), np.float32)
+    step = int(rng.integers(3, 9))
+    mesh[::step] += 0.2
+    mesh[:, ::step] += 0.2
+    tone = np.array(shade(rng, 10, 230))
+    part = image[top:bottom, x1:x2]
+    part[:] = np.clip(part * (1 - mesh) + tone * mesh, 0, 255).astype(np.uint8)
+    cv2.line(
+        image, (x1, top), (x2, top + int(rng.normal(0, 3))), shade(rng, 200, 255), int(rng.integers(1, 6)), cv2.LINE_AA
+    )
+    cv2.line(image, (x2, top), (x2, bottom), shade(rng), int(rng.integers(2, 7)), cv2.LINE_AA)
+
+
 def _ground(image: U8, horizon: int, rng: np.random.Generator) -> None:
     part = image[horizon:]
     texture = octaves(part.shape[:2], rng, rough=rng.uniform(0.6, 1.0))[..., None] * rng.choice([1.0, 4.0, 9.0, 16.0])
     part[:] = np.clip(np.array(shade(rng, 25, 220)) + texture, 0, 255).astype(np.uint8)
 
 
-def _court(image: U8, horizon: int, rng: np.random.Generator) -> None:
+def _court(image: U8, horizon: int, rng: np.random.Generator, *, vivid: bool = False) -> None:
     """A court in perspective: inner colour, lines, often a net."""
     height, width = image.shape[:2]
     top = horizon + rng.uniform(0, 0.2) * (height - horizon)
-    far, near = sorted(rng.uniform(0.3, 1.5, 2) * width)
-    middle = width * rng.uniform(0.2, 0.8)
+    far, near = sorted(rng.uniform(0.3, 3.0 if vivid else 1.5, 2) * width)
+    middle = width * (rng.uniform(-0.3, 1.3) if vivid else rng.uniform(0.2, 0.8))
 
     def at(u: float, v: float) -> tuple[int, int]:
         half = (far * (1 - v) + near * v) / 2
@@ -87,14 +160,14 @@ def _court(image: U8, horizon: int, rng: np.random.Generator) -> None:
 
     if rng.random() < 0.7:
         corners = np.array([at(-1, 0), at(1, 0), at(1, 1), at(-1, 1)], np.int32)
-        cv2.fillPoly(image, [corners], shade(rng, 30, 190), cv2.LINE_AA, 3)
+        cv2.fillPoly(image, [corners], _saturated(rng) if vivid else shade(rng, 30, 190), cv2.LINE_AA, 3)
     white = shade(rng, 190, 255) if rng.random() < 0.9 else shade(rng)
     thick = int(rng.integers(1, 6))
     for u in (-1, -0.8, 0, 0.8, 1):
         cv2.line(image, at(u, 0), at(u, 1), white, thick, cv2.LINE_AA, 3)
     for v in (0, 0.12, 0.4, 0.6, 0.88, 1):
         cv2.line(image, at(-1, v), at(1, v), white, thick, cv2.LINE_AA, 3)
-    if rng.random() < 0.6:
+    if not vivid and rng.random() < 0.6:
         (x1, y), (x2, _) = at(-1.1, 0.45), at(1.1, 0.45)
         rise = int(height * rng.uniform(0.05, 0.2)) * 8
         grey = shade(rng, 20, 200)
