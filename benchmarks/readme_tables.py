@@ -101,17 +101,36 @@ def demo(record: dict[str, Any]) -> str:
 
 
 def model_tiny(record: dict[str, Any]) -> str:
-    """Tracked output of `streamdet run` with the embedded network, `motion` beside it, per set of real clips."""
+    """Tracked output of `streamdet run` with the embedded network and its rivals, per set of real clips; speed below."""
 
-    def cell(score: dict[str, Any]) -> str:
+    def cell(score: dict[str, Any] | None) -> str:
+        if score is None:
+            return ""
         if score["recall"] is None:
-            return f"{score['false_per_frame']:.2f} false/frame"
-        return f"{score['precision']:.2f} / {score['recall']:.2f} / {score['f1']:.2f}, {score['false_per_frame']:.2f}"
+            return f"{score['false_per_frame']:.3f} false per frame"
+        rates = " / ".join("-" if score[key] is None else f"{score[key]:.2f}" for key in ("precision", "recall", "f1"))
+        return f"{rates}, {score['false_per_frame']:.2f}"
 
-    names = list(record["results"])
-    sets = record["results"][names[0]]
-    rows = [[name.replace("_", ", "), *(cell(record["results"][model][name]) for model in names)] for name in sets]
-    return table(["clips", *(f"`{model}`: P / R / F1, false per frame" for model in names)], rows)
+    results = record["results"]
+    sets = list(dict.fromkeys(name for groups in results.values() for name in groups))
+    rows = [[name.replace("_", ", "), *(cell(groups.get(name)) for groups in results.values())] for name in sets]
+    text = table(["clips", *(f"`{model}`: P / R / F1, false per frame" for model in results)], rows)
+    return text + (f"\n\n{_speed(record['speed'])}" if "speed" in record else "")
+
+
+def _speed(sizes: dict[str, Any]) -> str:
+    rows = [
+        [
+            size,
+            f"`{name}`",
+            f"{one['fps']:.1f}",
+            f"{one['times_real_time']:.2f}x",
+            f"{one['tiles_per_frame']:.1f} of {one['tiles_of']:.0f}",
+        ]
+        for size, contenders in sizes.items()
+        for name, one in contenders.items()
+    ]
+    return table(["`--look motion`", "model", "fps, decode to result", "real time", "tiles per frame"], rows)
 
 
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -1,222 +1,233 @@
-"""The yardstick: ``python -m engines.evaluate --data DATA --models engines/tiny.onnx motion``.
+"""The yardstick: ``python -m engines.evaluate --data DATA``: the embedded network and its rivals on all shared clips.
 
-Every clip is run by ``streamdet run`` with defaults and read by ``streamdet eval``; counts are pooled per group. Writes
-benchmarks/results/model_tiny.json and prints the table of the model card.
+Every clip is run by ``streamdet run`` with defaults (shown, tracked objects are scored) and scored as ``streamdet eval`` does;
+counts are pooled per group. Writes benchmarks/results/model_tiny.json and prints the table of the model card.
+
+- Runs are kept in --work, by hash of model and code, clip and options: an interrupted evaluation goes on where it was, and
+  groups evaluated one after the other meet in one record.
+- Quiet clips (pedestrians, cars, people) are scored from where the training negatives end.
+- The rival ``yolox_nano`` (COCO) runs on 416 px tiles, all of them. Whatever it calls the target is a find; what it calls a
+  person, a car or any other thing that may well be there and is no small flyer is never counted against it.
+- ``--speed`` measures instead of scoring: frames per second and tiles at 720p and 4K. For a quiet machine.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Clip", "clips_of", "evaluate"]
+from benchmarks.harness import machine
+from engines.clips import GROUPS, Clip, clips_of
+from engines.pooling import pool
+from engines.sheets import nothing_in
+from engines.speed import measure
+from streamdet.assemble import find_model
+from streamdet.detectors.coco import COCO_80
+from streamdet.scoring import Found, Labels, Pairing, point_score, read_frames_jsonl, read_labels
 
-_RESULT = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "model_tiny.json"
-Score = dict[str, float]
+__all__ = ["Contender", "evaluate", "score_clip"]
+
+_ROOT = Path(__file__).resolve().parent.parent
+_RESULT = _ROOT / "benchmarks" / "results" / "model_tiny.json"
+_FLYERS = ("bird", "airplane", "kite", "frisbee", "sports ball")
+_NOT_SMALL = frozenset(COCO_80) - frozenset(_FLYERS)
+Record = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Clip:
-    """What is run, what it is scored against (None: every shown object is false), and how."""
+class Contender:
+    """A model as `streamdet run` is given it. ``lenient``: never blamed for things of COCO that do not fly."""
 
-    group: str
-    path: Path
-    labels: Path | None
-    within: tuple[str, ...] = ()
+    name: str
+    model: str
+    options: tuple[str, ...] = ()
+    lenient: bool = False
 
-
-def clips_of(root: Path, work: Path, groups: list[str]) -> list[Clip]:
-    """All clips of the named groups (empty: every group)."""
-    clips = root / "clips"
-    found = [
-        Clip("badminton", path, path.with_suffix(".csv"), ("--within", "5"))
-        for path in sorted((clips / "badminton").glob("*.mp4"))
-    ]
-    found.append(
-        Clip(
-            "tennis", clips / "tennis_amateur" / "clip.mp4", clips / "tennis_amateur" / "labels.csv", ("--within", "10")
-        )
-    )
-    for path in sorted((clips / "air").glob("*.mp4")):
-        group = "air_thermal" if path.stem.startswith("IR") else "air_visible"
-        found.append(Clip(group, path, path.with_suffix(".csv"), ("--within", "12", "--within-box")))
-    for name, file in (
-        ("pedestrians", "vtest_480x360.avi"),
-        ("cars", "car-detection.mp4"),
-        ("people", "one-by-one-person-detection.mp4"),
-    ):
-        found.append(Clip(name, clips / name / file, None))
-    if "shake" in groups:
-        found += [_shaken(clips / "badminton" / f"{name}.mp4", work) for name in ("00001", "00029")]
-    return [clip for clip in found if not groups or clip.group in groups]
+    @property
+    def sha256(self) -> str | None:
+        """Of the model's file; None for `motion`, which is code."""
+        path = find_model(self.model)
+        return None if path is None else hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
-def _shaken(path: Path, work: Path) -> Clip:
-    """The clip with a hand shake of 3 px (standard deviation) added to pictures and labels."""
-    import av
-    import cv2
-
-    target = work / f"{path.stem}_shaken.mp4"
-    offsets = _shake_offsets(2000)
-    with av.open(str(path)) as source, av.open(str(target), "w") as sink:
-        video = source.streams.video[0]
-        stream = sink.add_stream("libx264", rate=video.average_rate, options={"crf": "18", "preset": "veryfast"})
-        stream.width, stream.height, stream.pix_fmt = video.width, video.height, "yuv420p"
-        for frame, (dx, dy) in zip(source.decode(video), offsets):
-            picture = frame.to_ndarray(format="bgr24")
-            moved = cv2.warpAffine(
-                picture, np.float32([[1, 0, dx], [0, 1, dy]]), picture.shape[1::-1], borderMode=cv2.BORDER_REFLECT
-            )
-            sink.mux(stream.encode(av.VideoFrame.from_ndarray(moved, format="bgr24")))
-        sink.mux(stream.encode(None))
-    rows = path.with_suffix(".csv").read_text().split()
-    lines = [rows[0]]
-    for row in rows[1:]:
-        frame, visible, x, y = row.split(",")[:4]
-        dx, dy = offsets[int(frame)]
-        lines.append(f"{frame},{visible},{float(x or 0) + dx:.2f},{float(y or 0) + dy:.2f}")
-    labels = target.with_suffix(".csv")
-    labels.write_text("\n".join(lines) + "\n")
-    return Clip("shake", target, labels, ("--within", "10"))
+def contender(word: str, data: Path) -> Contender:
+    """`tiny`, `motion`, another of ours, a file, or `yolox_nano`."""
+    if word == "yolox_nano":
+        file = data / "models" / "yolox_nano_416_coco.onnx"
+        return Contender(word, str(file), ("--tile", "416", "--look", "all"), lenient=True)
+    return Contender(Path(word).stem, word)
 
 
-def _shake_offsets(count: int) -> np.ndarray:
-    rng = np.random.default_rng(7)
-    offsets = np.zeros((count, 2))
-    for k in range(1, count):
-        offsets[k] = 0.5 * offsets[k - 1] + rng.normal(0, 3.0 * np.sqrt(1 - 0.25), 2)
-    return offsets
+def code_sha256() -> str:
+    """Of everything in streamdet/ that decides what a run shows."""
+    folder, total = _ROOT / "streamdet", hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        if path.parent.name not in ("scoring", "draw"):
+            total.update(path.read_bytes())
+    return total.hexdigest()[:16]
 
 
-def _first_rows(labels: Path, count: int, work: Path) -> Path:
-    """The labels of the first `count` frames only: what was not run is not missed."""
-    header, *rows = labels.read_text().split()
-    target = work / "labels.csv"
-    target.write_text("\n".join([header, *(row for row in rows if int(row.split(",")[0]) < count)]) + "\n")
-    return target
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """Runs `streamdet run`, or finds what an earlier run with the same model, code and options left in `work`."""
+
+    work: Path
+    code: str
+    threads: int = 1
+
+    def __call__(self, who: Contender, clip: Clip, frames: int | None) -> tuple[Found, float]:
+        """What was shown in the first `frames` frames, and the seconds it took."""
+        words = [*who.options, *(["--max-frames", str(frames)] if frames else [])]
+        stat = clip.path.stat()
+        parts = [who.name, who.sha256, self.code, str(clip.path), stat.st_size, words]
+        key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+        kept = self.work / f"{clip.path.stem}.{who.name}.{key}.frames.jsonl"
+        spent = kept.with_suffix(".seconds")
+        if not spent.is_file():
+            began = time.perf_counter()
+            command = ["run", str(clip.path), "--model", who.model, "--frames", str(kept), "-q", *words]
+            _streamdet([*command, "--threads", str(self.threads)])
+            spent.write_text(f"{time.perf_counter() - began:.2f}")
+        return read_frames_jsonl(kept), float(spent.read_text())
 
 
-def _run(clip: Clip, model: str, work: Path, options: list[str], most: int) -> tuple[Score, float]:
-    frames = work / "frames.jsonl"
-    began = time.perf_counter()
-    command = [
-        sys.executable,
-        "-m",
-        "streamdet",
-        "run",
-        str(clip.path),
-        "--model",
-        model,
-        "--frames",
-        str(frames),
-        "-q",
-        *options,
-    ]
-    subprocess.run(command, check=True, capture_output=True)
-    spent_s = time.perf_counter() - began
-    if clip.labels is None:
-        lines = [json.loads(line) for line in frames.open()]
-        false = sum(sum(thing.get("state") != "tentative" for thing in line["objects"]) for line in lines)
-        return {"tp": 0, "fp": false, "fn": 0, "labelled_frames": len(lines)}, spent_s
-    labels = _first_rows(clip.labels, most, work) if most else clip.labels
-    said = subprocess.run(
-        [sys.executable, "-m", "streamdet", "eval", str(frames), str(labels), *clip.within],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    score: Score = json.loads(said.stdout)
-    return score, spent_s
+def _streamdet(words: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "streamdet", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"streamdet {' '.join(words)} failed ({done.returncode}): {done.stderr[-2000:]}")
+
+
+def score_clip(found: Found, clip: Clip, *, most: int = 0, lenient: bool = False) -> Record:
+    """Counts of one clip over `most` frames from `clip.first` (0: to the end)."""
+    end = clip.first + most if most else None
+    labels = nothing_in(found) if clip.labels is None else read_labels(clip.labels)
+    labels = labels.between(clip.first, end)
+    if lenient:
+        found = _without_not_small(found, labels, clip)
+    score = point_score(found, labels, within_px=clip.within_px, within_box=clip.within_box).to_dict()
+    return {name: value for name, value in score.items() if name not in ("precision", "recall", "f1", "ignored")}
+
+
+def _without_not_small(found: Found, labels: Labels, clip: Clip) -> Found:
+    pairing = Pairing(found, labels, within_px=clip.within_px, within_box=clip.within_box)
+    blamed = pairing.false & np.isin(pairing.found.name, list(_NOT_SMALL))
+    return pairing.found.rows(~blamed)
+
+
+def _frames_to_run(clip: Clip, most: int) -> int | None:
+    """As few as the scored part needs; None: all."""
+    if most:
+        return clip.first + most
+    return None if clip.labels is None else int(read_labels(clip.labels).frames.max()) + 1
 
 
 def evaluate(
-    models: list[str], clips: list[Clip], options: list[str], *, most: int = 0
-) -> dict[str, dict[str, dict[str, object]]]:
-    """model -> group -> pooled precision, recall, f1, false per frame; and every clip's own counts."""
-    results: dict[str, dict[str, dict[str, object]]] = {Path(model).stem: {} for model in models}
-    with tempfile.TemporaryDirectory() as folder:
-        for clip in clips:
-            for model in models:  # alternating, so that both meet the same load
-                score, spent_s = _run(clip, model, Path(folder), options, most)
-                group = results[Path(model).stem].setdefault(clip.group, {"clips": {}})
-                per_clip = group["clips"]
-                assert isinstance(per_clip, dict)
-                kept = {
-                    key: score.get(key)
-                    for key in (
-                        "tp",
-                        "fp",
-                        "fn",
-                        "labelled_frames",
-                        "median_error_px",
-                        "first_delay_frames",
-                        "id_switches",
-                    )
-                }
-                per_clip[clip.path.stem] = kept | {"seconds": round(spent_s, 2)}
-                counted = " ".join(f"{key} {score[key]}" for key in ("tp", "fp", "fn"))
-                print(f"{Path(model).stem:8} {clip.group:12} {clip.path.stem:28} {counted} {spent_s:.0f} s", flush=True)
-    for groups in results.values():
-        for group in groups.values():
-            _pool(group)
-    return results
+    contenders: list[Contender], clips: Iterable[Clip], run: Runner, *, most: int = 0, jobs: int = 1
+) -> dict[str, dict[str, Record]]:
+    """name -> group -> pooled scores, and every clip's own."""
+    run.work.mkdir(parents=True, exist_ok=True)
+
+    def one(pair: tuple[Contender, Clip]) -> tuple[Contender, Clip, Record]:
+        who, clip = pair
+        found, spent_s = run(who, clip, _frames_to_run(clip, most))
+        score = score_clip(found, clip, most=most, lenient=who.lenient)
+        counted = " ".join(f"{key} {score[key]}" for key in ("tp", "fp", "fn"))
+        print(f"{who.name:10} {clip.group:12} {clip.path.stem:28} {counted} {spent_s:.0f} s", flush=True)
+        return who, clip, score | {"seconds": round(spent_s, 2)}
+
+    pairs = [(who, clip) for clip in clips for who in contenders]  # alternating, so that all meet the same load
+    with ThreadPoolExecutor(jobs) as threads:
+        done = list(threads.map(one, pairs))
+    results: dict[str, dict[str, Record]] = {who.name: {} for who in contenders}
+    for who, clip, score in done:
+        results[who.name].setdefault(clip.group, {"clips": {}})["clips"][clip.path.stem] = score
+    return {
+        name: {group: one | pool(one["clips"]) for group, one in groups.items()} for name, groups in results.items()
+    }
 
 
-def _pool(group: dict[str, object]) -> None:
-    clips = group["clips"]
-    assert isinstance(clips, dict)
-    tp, fp, fn, frames = (sum(clip[key] for clip in clips.values()) for key in ("tp", "fp", "fn", "labelled_frames"))
-    group["precision"] = round(tp / (tp + fp), 4) if tp + fp else None
-    group["recall"] = round(tp / (tp + fn), 4) if tp + fn else None
-    group["f1"] = round(2 * tp / (2 * tp + fp + fn), 4) if tp + fn else None
-    group["false_per_frame"] = round(fp / frames, 4)
-
-
-def table(results: dict[str, dict[str, dict[str, object]]]) -> str:
+def table(results: dict[str, dict[str, Record]]) -> str:
     """Markdown, one row per group."""
     names = list(results)
     lines = [
         "| clips | " + " | ".join(f"{name}: P / R / F1, false per frame" for name in names) + " |",
         "|---" * (len(names) + 1) + "|",
     ]
-    for group in results[names[0]]:
+    for group in dict.fromkeys(group for groups in results.values() for group in groups):
         cells = []
         for name in names:
             row = results[name].get(group, {})
-            shown = " / ".join(
-                "-" if row.get(key) is None else f"{row[key]:.2f}" for key in ("precision", "recall", "f1")
-            )
-            cells.append(f"{shown}, {row.get('false_per_frame', 0):.3f}")
+            rates = " / ".join("-" if row.get(k) is None else f"{row[k]:.2f}" for k in ("precision", "recall", "f1"))
+            cells.append(f"{rates}, {row['false_per_frame']:.3f}" if row else "")
         lines.append(f"| {group} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
+def write(path: Path, new: Record) -> Record:
+    """Merge into the record that is there: groups and speeds measured in other runs of the same model and code stay."""
+    old: Record = json.loads(path.read_text()) if path.is_file() else {}
+    same = all(old.get(key) == new[key] for key in ("code", "max_frames"))
+    models = (old.get("models") or {}) if same else {}
+    results = {name: dict(old["results"][name]) for name in models if name in old.get("results", {})}
+    for name, groups in new.get("results", {}).items():
+        kept = results.get(name, {}) if models.get(name) == new["models"][name] else {}
+        merged = kept | groups
+        results[name] = {group: merged[group] for group in GROUPS if group in merged}
+    record = new | {"models": models | new["models"], "results": results}
+    if "speed" not in new and "speed" in old:
+        record["speed"] = old["speed"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    return record
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m engines.evaluate", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--models", nargs="+", required=True)
-    parser.add_argument(
-        "--groups", nargs="*", default=[], help="badminton tennis air_visible air_thermal pedestrians cars people shake"
+    parser = argparse.ArgumentParser(
+        prog="python -m engines.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--max-frames", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--models", nargs="+", default=["tiny", "motion", "yolox_nano"], help="name, file, yolox_nano")
+    parser.add_argument("--groups", nargs="*", default=[], choices=GROUPS, help="default: all")
+    parser.add_argument(
+        "--max-frames", type=int, default=0, help="scored per clip, from the first that counts (0: all)"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    parser.add_argument("--threads", type=int, default=0, help="of each run (0: cores / jobs)")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "streamdet-evaluate")
     parser.add_argument("--output", type=Path, default=_RESULT)
+    parser.add_argument("--speed", action="store_true", help="measure speed instead")
     given = parser.parse_args()
-    options = ["--max-frames", str(given.max_frames)] if given.max_frames else []
-    options += ["--threads", str(given.threads)] if given.threads else []
-    with tempfile.TemporaryDirectory() as work:
-        results = evaluate(given.models, clips_of(given.data, Path(work), given.groups), options, most=given.max_frames)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text(json.dumps({"max_frames": given.max_frames or None, "results": results}, indent=1) + "\n")
-    print(table(results))
+    who = [contender(word, given.data) for word in given.models]
+    threads = given.threads or max(1, (os.cpu_count() or 1) // given.jobs)
+    record: Record = {
+        "benchmark": "model_tiny",
+        "machine": machine(),
+        "max_frames": given.max_frames or None,
+        "code": code_sha256(),
+        "models": {one.name: {"sha256": one.sha256, "options": list(one.options)} for one in who},
+    }
+    if given.speed:
+        record["speed"] = measure({one.name: ["--model", one.model, *one.options[:2]] for one in who})
+    else:
+        run = Runner(given.work, record["code"], threads)
+        clips = clips_of(given.data, given.work, given.groups)
+        record["results"] = evaluate(who, clips, run, most=given.max_frames, jobs=given.jobs)
+    record = write(given.output, record)
+    if record["results"]:
+        print(table(record["results"]))
 
 
 if __name__ == "__main__":

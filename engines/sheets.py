@@ -116,7 +116,7 @@ def draw_sheet(clip: Path, found: list[Mistake], *, most: int = 80) -> U8 | None
             if index > max(wanted):
                 break
             if index in wanted:
-                picture = frame.to_ndarray(format="bgr24")
+                picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
                 cells |= {k: _cell(picture, m) for k, m in enumerate(chosen) if m.frame == index}
     shown = [cells[k] for k in sorted(cells)]
     across = min(_ACROSS, len(shown))

@@ -22,7 +22,7 @@ import csv
 import math
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -73,15 +73,19 @@ class Labels:
         """The labels of frames `first` to `end` - 1 (None: to the last); the others become unlabelled."""
         last = np.inf if end is None else end - 1
         rows = (self.frame >= first) & (self.frame <= last)
-        return Labels(
-            frames=self.frames[(self.frames >= first) & (self.frames <= last)],
-            frame=self.frame[rows],
-            id=self.id[rows],
-            name=self.name[rows],
-            centre=self.centre[rows],
-            wh=self.wh[rows],
-            visible=self.visible[rows],
-            format=self.format,
+        frames = self.frames[(self.frames >= first) & (self.frames <= last)]
+        return replace(self.rows(rows), frames=frames)
+
+    def rows(self, chosen: I64 | Bool) -> Labels:
+        """Only these targets, in this order; the labelled frames stay."""
+        return replace(
+            self,
+            frame=self.frame[chosen],
+            id=self.id[chosen],
+            name=self.name[chosen],
+            centre=self.centre[chosen],
+            wh=self.wh[chosen],
+            visible=self.visible[chosen],
         )
 
 
@@ -104,6 +108,18 @@ class Found:
 
     def __len__(self) -> int:
         return len(self.frame)
+
+    def rows(self, chosen: I64 | Bool) -> Found:
+        """Only these objects, in this order; all frames stay."""
+        return replace(
+            self,
+            frame=self.frame[chosen],
+            track=self.track[chosen],
+            score=self.score[chosen],
+            xyxy=self.xyxy[chosen],
+            name=self.name[chosen],
+            state=self.state[chosen],
+        )
 
     @property
     def centre(self) -> F64:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +40,7 @@ class Pairing:
             others = DISTRACTORS if labels.format == "truth" else ()
         unwanted = np.isin(labels.name, list(others)) if others else np.zeros(len(labels), np.bool_)
         order = np.lexsort((found.track, *found.xyxy.T, -found.score, found.frame))
-        self.found = _found_rows(found, order[found.state[order] != "tentative"])
+        self.found = found.rows(order[found.state[order] != "tentative"])
         self.labels = _label_rows(labels, ~unwanted)
         self.unwanted = _label_rows(labels, unwanted)
         self.within_px, self.within_box = within_px, within_box
@@ -123,28 +121,7 @@ def _by_frame(frame: I64, other: I64, frames: I64) -> list[tuple[I64, I64]]:
     return [(np.arange(i, j), np.arange(k, m)) for i, j, k, m in zip(a1, a2, b1, b2)]
 
 
-def _found_rows(found: Found, rows: Any) -> Found:
-    return replace(
-        found,
-        frame=found.frame[rows],
-        track=found.track[rows],
-        score=found.score[rows],
-        xyxy=found.xyxy[rows],
-        name=found.name[rows],
-        state=found.state[rows],
-    )
-
-
 def _label_rows(labels: Labels, rows: Bool) -> Labels:
-    """Chosen rows in order of frames (stable); the labelled frames stay."""
+    """Chosen rows in order of frames (stable)."""
     order = np.argsort(labels.frame, kind="stable")
-    order = order[rows[order]]
-    return replace(
-        labels,
-        frame=labels.frame[order],
-        id=labels.id[order],
-        name=labels.name[order],
-        centre=labels.centre[order],
-        wh=labels.wh[order],
-        visible=labels.visible[order],
-    )
+    return labels.rows(order[rows[order]])
