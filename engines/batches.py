@@ -15,7 +15,7 @@ from engines.footage import ROW
 __all__ = ["Batch", "Pool", "targets"]
 
 F32 = NDArray[np.float32]
-_SHARES = {"rendered": 0.45, "air": 0.30, "background": 0.10, "hard": 0.15}
+_SHARES = {"rendered": 0.50, "air": 0.25, "background": 0.10, "hard": 0.15}
 _MOST_WEIGHT = {
     "rendered": 6.0,
     "hard": 6.0,

@@ -149,8 +149,9 @@ def from_footage(
         yield cut(seen, rows, _choose(rng, seen, rows, targets=1, others=int(rng.random() < 0.5), scale=scale))
 
 
-def from_background(footage: Footage, rng: np.random.Generator, *, every: int = 3, each: int = 4) -> Iterator[Crops]:
-    """Negatives from a clip without targets (rows there only say what to ignore)."""
+def from_background(footage: Footage, rng: np.random.Generator) -> Iterator[Crops]:
+    """Negatives from a clip without targets (rows there only say what to ignore); a short one gives more of each frame."""
+    every, each = (1, 12) if footage.frames < 100 else (3, 4)
     empty = np.zeros((0, ROW), np.float32)
     for seen in watch(footage.path):
         if seen.frame.index >= footage.frames:
@@ -160,7 +161,7 @@ def from_background(footage: Footage, rng: np.random.Generator, *, every: int = 
         if seen.frame.index < 8 or seen.frame.index % every or not known or seen.motion.state == "repeat":
             continue
         rows = empty if rows is None else rows
-        yield cut(seen, rows, _choose(rng, seen, rows, targets=0, others=each, scale=float(rng.uniform(0.7, 1.3))))
+        yield cut(seen, rows, _choose(rng, seen, rows, targets=0, others=each, scale=float(np.exp(rng.uniform(-0.7, 0.7)))))
 
 
 def from_rendered(clip: RenderedClip, rng: np.random.Generator) -> Iterator[Crops]:

@@ -146,7 +146,7 @@ def _real(rng: np.random.Generator, wh: tuple[int, int], window: Window, *, froz
         rows[:, :2] = rows[:, :2] * scale - shift
         rows[:, 2:4] *= scale
         if mirror:
-            image = cv2.flip(image, 1)
+            image = np.asarray(cv2.flip(image, 1), np.uint8)
             rows[:, 0] = wh[0] - rows[:, 0]
         image = np.clip(image * tint, 0, 255).astype(np.uint8)
         for draw in extra:
@@ -223,8 +223,8 @@ def _staged(
         for player in players:
             player.draw(image, time, shutter)
         matrix = np.array([[1, 0, -_MARGIN - offset[0]], [0, 1, -_MARGIN - offset[1]]])
-        image = cv2.warpAffine(image, matrix, wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
-        return np.asarray(image, np.uint8), np.zeros((0, ROW), np.float32), True
+        moved = cv2.warpAffine(image, matrix, wh, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        return np.asarray(moved, np.uint8), np.zeros((0, ROW), np.float32), True
 
     def spot() -> tuple[float, F64] | None:
         if not players:
