@@ -15,6 +15,7 @@ from streamdet.draw import Painter
 from streamdet.draw import canvas as canvas_module
 from streamdet.draw.canvas import DARK, PALETTE, Pen, Text, colour_of
 from streamdet.draw.marks import draw_mark, is_small, ring_radius
+from streamdet.draw.scene import clear_of
 from streamdet.draw.tags import Tag, place_tags
 from streamdet.draw.trails import Trails
 from streamdet.types import COASTING, CONFIRMED, Detections, Event, Frame, Picture, Result, TilePlan, Tracks
@@ -436,3 +437,10 @@ def test_real_frame(shared_data: Path, tmp_path: Path) -> None:
     out = painter(result_of(painter, bgr, tracks_of([[865, 277, 875, 286]])))
     assert np.array_equal(out[277:286, 865:875], bgr[277:286, 865:875])
     assert 0.005 < (out != bgr).any(axis=2).mean() < 0.08
+
+
+def test_the_name_of_a_zone_is_not_hidden_under_the_status_line() -> None:
+    at = clear_of((200.0, 30.0), (10.0, 4.0))
+    assert at == (10.0, 30.0)
+    assert clear_of((200.0, 30.0), (210.0, 4.0)) == (210.0, 4.0)
+    assert clear_of((200.0, 30.0), (10.0, 90.0)) == (10.0, 90.0)

@@ -83,8 +83,9 @@ class Painter:
         self._forget_if_new(result)
         self._lines.note(result.events)
 
-        self._zones.draw(picture, pen, self._text, tracks)
-        self._lines.draw(picture, pen, self._text, frame.pts_s)
+        corner = self._status_corner(picture, pen)
+        self._zones.draw(picture, pen, self._text, tracks, corner=corner)
+        self._lines.draw(picture, pen, self._text, frame.pts_s, corner=corner)
         if self._config.tiles and result.tiles is not None:
             draw_tiles(picture, result.tiles, pen, self._text)
         objects = self._of_detections(result, pen) if frame.still else self._of_tracks(tracks, pen)
@@ -195,7 +196,7 @@ class Painter:
         shown = {item.key for item in ranked}
         taken: list[Box] = [mark_box(item.box, pen, item.radius) for item in objects if item.key not in shown]
         if status_high:
-            taken.append((0.0, 0.0, self._status_px + 12.0, pen.text_px * 2.4))
+            taken.append((0.0, 0.0, *self._status_corner(picture, pen)))
         sizes = [tag_size(tag, pen, self._text) for tag in tags]
         for tag, box, moved in place_tags(tags, sizes, (width, height), taken, self._tag_places):
             draw_tag(picture, tag, box, pen, self._text, leader=moved)
@@ -220,6 +221,12 @@ class Painter:
         if result.dropped:
             words.append(f"dropped {result.dropped}")
         return words
+
+    def _status_corner(self, picture: U8, pen: Pen) -> tuple[float, float]:
+        """Width and height in px of the top left corner that belongs to the status line (as wide as in the last frame)."""
+        if not self._config.status:
+            return 0.0, 0.0
+        return (self._status_px or picture.shape[1]) + 12.0, pen.text_px * 2.4
 
     def _draw_status(self, picture: U8, words: list[str], pen: Pen) -> None:
         while words:

@@ -12,7 +12,7 @@ from streamdet.config import Anchor, Line, Point, Zone
 from streamdet.draw.canvas import PALETTE, SHIFT, WHITE, Colour, Pen, Text, fixed, shade
 from streamdet.types import F32, U8, WHY_NAMES, Event, TilePlan, Tracks
 
-__all__ = ["Lines", "Zones", "anchor_points", "draw_tiles"]
+__all__ = ["Lines", "Zones", "anchor_points", "clear_of", "draw_tiles"]
 
 _FILL = 0.13
 _FLASH_S = 0.5  # how long a line stays bright after a crossing
@@ -51,7 +51,8 @@ class Zones:
         self._wh = (0, 0)
         self._shapes: list[tuple[NDArray[np.float64], tuple[int, int, int, int], U8]] = []
 
-    def draw(self, picture: U8, pen: Pen, text: Text, tracks: Tracks) -> None:
+    def draw(self, picture: U8, pen: Pen, text: Text, tracks: Tracks, *, corner: tuple[float, float] = (0, 0)) -> None:
+        """`corner`: px at the top left where another text stands."""
         height, width = picture.shape[:2]
         if self._wh != (width, height):
             self._wh = (width, height)
@@ -67,7 +68,7 @@ class Zones:
             cv2.polylines(picture, [outline], True, colour, max(1, pen.line_px - 1), cv2.LINE_AA, SHIFT)
             top = polygon[np.argmin(polygon @ (1, 2))]  # its uppermost corner, rather on the left
             words = f"{text.readable(zone.name, f'zone {number + 1}')}  {self._inside(zone, polygon, tracks)}"
-            plate(picture, words, (top[0] + 4, top[1] + 4), pen, text, colour)
+            plate(picture, words, clear_of(corner, (top[0] + 4, top[1] + 4)), pen, text, colour)
 
     def _inside(self, zone: Zone, polygon: NDArray[np.float64], tracks: Tracks) -> int:
         rows = _of_classes(tracks, zone.classes, self._labels)
@@ -90,7 +91,8 @@ class Lines:
                 self._counts[event.line][event.direction != "in"] += 1
                 self._crossed_s[event.line] = event.pts_s
 
-    def draw(self, picture: U8, pen: Pen, text: Text, now_s: float) -> None:
+    def draw(self, picture: U8, pen: Pen, text: Text, now_s: float, *, corner: tuple[float, float] = (0, 0)) -> None:
+        """`corner`: px at the top left where another text stands."""
         height, width = picture.shape[:2]
         for number, line in enumerate(self._lines):
             start, end = in_px([line.start, line.end], (width, height))
@@ -121,7 +123,7 @@ class Lines:
                 cv2.circle(picture, end_point, round((2 + 2 * pen.unit) * 16), colour, -1, cv2.LINE_AA, SHIFT)
             came, went = self._counts[line.name]
             words = f"{text.readable(line.name, f'line {number + 1}')}  in {came}  out {went}"
-            plate(picture, words, (start[0] + 6, start[1] + 6), pen, text, colour)
+            plate(picture, words, clear_of(corner, (start[0] + 6, start[1] + 6)), pen, text, colour)
 
 
 def draw_tiles(picture: U8, tiles: TilePlan, pen: Pen, text: Text) -> None:
@@ -154,6 +156,11 @@ def plate(
     picture[y : y + high, x : x + 3] = colour
     text.write(picture, words, (x + 3 + pad, y + round(size * 1.14)), size, WHITE, 500)
     return wide
+
+
+def clear_of(corner: tuple[float, float], at: tuple[float, float]) -> tuple[float, float]:
+    """The place of a plate, moved below what stands in the top left corner."""
+    return (at[0], max(at[1], corner[1])) if at[0] < corner[0] else at
 
 
 def _shape(
