@@ -161,7 +161,9 @@ def from_background(footage: Footage, rng: np.random.Generator) -> Iterator[Crop
         if seen.frame.index < 8 or seen.frame.index % every or not known or seen.motion.state == "repeat":
             continue
         rows = empty if rows is None else rows
-        yield cut(seen, rows, _choose(rng, seen, rows, targets=0, others=each, scale=float(np.exp(rng.uniform(-0.7, 0.7)))))
+        yield cut(
+            seen, rows, _choose(rng, seen, rows, targets=0, others=each, scale=float(np.exp(rng.uniform(-0.7, 0.7))))
+        )
 
 
 def from_rendered(clip: RenderedClip, rng: np.random.Generator) -> Iterator[Crops]:
