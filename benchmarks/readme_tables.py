@@ -36,8 +36,9 @@ def slicers(record: dict[str, Any]) -> str:
         for name, done in one["contenders"].items():
             ratio = one["faster_than"].get(name, {})
             tiles = done.get("tiles_per_frame")
-            finds = one["motion_finds_of_all"].get(name, {}).get("tracks", {}).get("matched")
-            same = one["same_objects_all"].get(f"sahi in {name}", {}).get("matched")
+            same = one["same_objects_all"].get(f"sahi in {name}")
+            finds = one["motion_finds_of_all"].get(name)
+            objects = _same(same) if same else _finds(finds) if finds else ""
             rows.append(
                 [
                     clip,
@@ -47,7 +48,7 @@ def slicers(record: dict[str, Any]) -> str:
                     f"{ratio['supervision-1']:.2f}x / {ratio['supervision-2']:.2f}x" if ratio else "",
                     f"{ratio['supervision-tuned']:.2f}x" if ratio else "",
                     f"{sum(tiles.values()):.1f} of {done['of']}" if tiles else "all",
-                    f"{same:.1%} of SAHI's" if same else f"{finds:.1%} of `all`'s tracks" if finds else "",
+                    objects,
                     f"{done['peak_mib']:.0f} MiB",
                 ]
             )
@@ -63,6 +64,17 @@ def slicers(record: dict[str, Any]) -> str:
         "peak",
     ]
     return table(header, rows)
+
+
+def _same(agreed: dict[str, Any]) -> str:
+    """Of SAHI's sure boxes: how many are ours too, and how many more are pieces that we joined."""
+    return f"{agreed['matched']:.1%} (+{agreed.get('pieces', 0)} pieces) of SAHI's {agreed['matched_of']}"
+
+
+def _finds(found: dict[str, Any]) -> str:
+    """Of look=all's tracks: whole objects followed, and their boxes frame by frame."""
+    whole = found.get("tracked_objects", {"followed": "?", "of": "?"})
+    return f"{whole['followed']} of `all`'s {whole['of']} objects, {found['tracks']['matched']:.1%} of their boxes"
 
 
 def merge_track(record: dict[str, Any]) -> str:

@@ -197,7 +197,7 @@ def ours(clip: str, model: str, *, look: Any, backend: Any, record: dict[str, An
         record["tiles"][index] = np.bincount(result.tiles.why, minlength=4).tolist() if result.tiles else [0] * 4
         record["of"] = result.tiles.of if result.tiles else record.get("of")
         record["tracks"][index] = np.concatenate(
-            [shown.xyxy, shown.score[:, None], shown.label[:, None], shown.state[:, None]], 1
+            [shown.xyxy, *(column[:, None] for column in (shown.score, shown.label, shown.state, shown.id))], 1
         ).tolist()
         yield index, np.concatenate([found.xyxy, found.score[:, None], found.label[:, None]], 1).tolist()
 
