@@ -1,8 +1,9 @@
 """The motion model of one stream: Frame -> Motion.
 
 A frame goes through this once: is it a repeat, another scene, other light, another view (settle that first); which blocks
-differ from the background; what regions their differing pixels form; which of those are ghosts; how sure is each. The
-background is brought up to date at the beginning of the *next* call, so what is handed out is the background before this frame.
+differ from the background; what regions their differing pixels form; which of those are ghosts; how sure is each, by its
+looks and by what it did before. The background is brought up to date at the beginning of the *next* call, so what is handed
+out is the background before this frame.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from streamdet.motion.activity import BLOCK_PX, BlockMaxima, BlockNoise, toleran
 from streamdet.motion.align import warp
 from streamdet.motion.background import Background, Patch
 from streamdet.motion.camera import Camera
+from streamdet.motion.history import History
 from streamdet.motion.judge import judge
 from streamdet.motion.light import Relight, fit_light, sample, spread
 from streamdet.motion.regions import Planes, Shapes, find_regions
@@ -86,6 +88,7 @@ class _Scene:
         self._camera = Camera(frame.wh)
         self._usual_noise = 2.0
         self._repeats = Repeats()
+        self._history = History(self._maxima.shape)
         self._standing_s = np.zeros(self._maxima.shape, np.float32)
         self._change = np.zeros(self._maxima.shape, np.uint8)
         self._update: _Update | None = None
@@ -126,6 +129,7 @@ class _Scene:
         shapes, frozen, patches = self._regions(planes, away, change, threshold, dt_s)
         features = describe(shapes, away > threshold, self._change, self._noise.level)
         self._noise.update(np.minimum(change, away), dt_s)
+        shift_xy = self._camera.shift_xy if moving else (0.0, 0.0)
         before = self._before_previous
         if moving and before is not None:
             before = warp(before, self._camera.step, planes.previous)
@@ -135,9 +139,9 @@ class _Scene:
             before_previous=before,
             background=planes.background,
             regions=shapes.xyxy,
-            strength=strength_of(features),
+            strength=self._history(shapes, strength_of(features), dt_s, shift_xy),
             state=state,
-            shift_xy=self._camera.shift_xy if moving else (0.0, 0.0),
+            shift_xy=shift_xy,
             dt_s=dt_s,
             noise=noise,
         )
