@@ -1,4 +1,7 @@
-"""Weights -> ONNX, with what streamdet must know in its metadata: ``python -m engines.export WORK/model.pt tiny.onnx``."""
+"""Weights -> ONNX, with what streamdet must know in its metadata: ``python -m engines.export WORK/model.pt tiny.onnx``.
+
+Its fp16 and int8 copies: `engines.copies`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 
 from engines.contract import CHANNELS, LABELS
 from engines.data import NETWORK_INPUT
 from engines.network import PeaksByClass, TinyMover
 
-__all__ = ["export", "to_half"]
+__all__ = ["export"]
 
 _OPSET = 17
 _PAD = 114.0
@@ -48,16 +50,16 @@ def export(
             dynamic_axes={"picture": axes} | {name: {0: "tiles", 2: "rows", 3: "columns"} for name in names},
         )
     model = onnx.load(str(target))
-    for key, value in _metadata(threshold, about).items():
+    for key, value in _metadata(target.stem, threshold, about).items():
         model.metadata_props.add(key=f"streamdet.{key}", value=value if isinstance(value, str) else json.dumps(value))
     onnx.checker.check_model(model)
     onnx.save(model, str(target))
     _compare(module, target)
 
 
-def _metadata(threshold: float, about: str) -> dict[str, object]:
+def _metadata(name: str, threshold: float, about: str) -> dict[str, object]:
     return {
-        "name": target_name(),
+        "name": name,
         "decoder": "centers",
         "labels": list(LABELS),
         "threshold": round(threshold, 3),
@@ -75,10 +77,6 @@ def _metadata(threshold: float, about: str) -> dict[str, object]:
     }
 
 
-def target_name() -> str:
-    return "tiny"
-
-
 def _compare(module: PeaksByClass, target: Path) -> None:
     import onnxruntime
 
@@ -92,25 +90,6 @@ def _compare(module: PeaksByClass, target: Path) -> None:
             raise SystemExit(f"{target}: output {name} differs from PyTorch by up to {gap.max():.4f}")
 
 
-def to_half(source: Path, target: Path) -> None:
-    """A copy with fp16 weights and fp32 arithmetic edges: half the size; every float initializer is cast back when it is used."""
-    model = onnx.load(str(source))
-    graph = model.graph
-    casts = []
-    for tensor in list(graph.initializer):
-        array = numpy_helper.to_array(tensor)
-        if array.dtype == np.float32 and array.size > 64:
-            small = numpy_helper.from_array(array.astype(np.float16), f"{tensor.name}_half")
-            graph.initializer.remove(tensor)
-            graph.initializer.append(small)
-            casts.append(onnx.helper.make_node("Cast", [small.name], [tensor.name], to=onnx.TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    onnx.checker.check_model(model)
-    onnx.save(model, str(target))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m engines.export", description=__doc__)
     parser.add_argument("weights", type=Path)
@@ -119,11 +98,8 @@ def main() -> None:
     parser.add_argument("--gain", type=float, default=1.0, help="of the heat's logit, from engines.operating")
     parser.add_argument("--bias", type=float, default=0.0)
     parser.add_argument("--about", default="")
-    parser.add_argument("--half", type=Path, help="also write a copy with fp16 weights")
     given = parser.parse_args()
     export(given.weights, given.target, threshold=given.threshold, about=given.about, gain=given.gain, bias=given.bias)
-    if given.half is not None:
-        to_half(given.target, given.half)
 
 
 if __name__ == "__main__":

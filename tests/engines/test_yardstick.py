@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import pytest
+from flight_clip import FRAMES, make_flight, place
 
 from engines.clips import Clip, clips_of, shake_offsets, shaken
 from engines.evaluate import Contender, Runner, evaluate, score_clip, table, write
@@ -16,28 +16,10 @@ from engines.pooling import pool
 from engines.sheets import draw_sheet, mistakes, nothing_in
 from streamdet.scoring import Found, read_frames_jsonl, read_labels
 
-FRAMES = 24
-
-
-def place(frame: int) -> tuple[int, int]:
-    return 40 + 8 * frame, 60 + 2 * frame
-
 
 @pytest.fixture(scope="module")
 def flight(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A white disc of 10 px over a grey still, its place as points."""
-    folder = tmp_path_factory.mktemp("flight")
-    still = np.random.default_rng(1).integers(70, 90, (30, 40, 3), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
-    with av.open(str(folder / "flight.mp4"), "w") as sink:
-        stream = sink.add_stream("libx264", rate=30, options={"crf": "16"})
-        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
-        for frame in range(FRAMES):
-            picture = cv2.circle(still.copy(), place(frame), 5, (255, 255, 255), -1, cv2.LINE_AA)
-            sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
-        sink.mux(stream.encode(None))
-    rows = [f"{frame},1,{place(frame)[0]},{place(frame)[1]}" for frame in range(FRAMES)]
-    (folder / "flight.csv").write_text("\n".join(["frame,visible,cx,cy", *rows]) + "\n")
-    return folder / "flight.mp4"
+    return make_flight(tmp_path_factory.mktemp("flight"))
 
 
 def found_at(rows: list[tuple[int, float, float, str]]) -> Found:
