@@ -130,16 +130,13 @@ def model_tiny(record: dict[str, Any]) -> str:
     return text + (f"\n\n{_speed(record['speed'])}" if "speed" in record else "")
 
 
-def _speed(sizes: dict[str, Any]) -> str:
+def _speed(record: dict[str, Any]) -> str:
+    def tiles(one: dict[str, Any]) -> str:
+        return "none" if one["tiles_of"] is None else f"{one['tiles_per_frame']:.1f} of {one['tiles_of']:.0f}"
+
     rows = [
-        [
-            size,
-            f"`{name}`",
-            f"{one['fps']:.1f}",
-            f"{one['times_real_time']:.2f}x",
-            f"{one['tiles_per_frame']:.1f} of {one['tiles_of']:.0f}",
-        ]
-        for size, contenders in sizes.items()
+        [size, f"`{name}`", f"{one['fps']:.1f}", f"{one['times_real_time']:.2f}x", tiles(one)]
+        for size, contenders in record["sizes"].items()
         for name, one in contenders.items()
     ]
     return table(["`--look motion`", "model", "fps, decode to result", "real time", "tiles per frame"], rows)

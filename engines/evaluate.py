@@ -8,7 +8,8 @@ counts are pooled per group. Writes benchmarks/results/model_tiny.json and print
 - Quiet clips (pedestrians, cars, people) are scored from where the training negatives end.
 - The rival ``yolox_nano`` (COCO) runs on 416 px tiles, all of them. Whatever it calls the target is a find; what it calls a
   person, a car or any other thing that may well be there and is no small flyer is never counted against it.
-- ``--speed`` measures instead of scoring: frames per second and tiles at 720p and 4K. For a quiet machine.
+- ``--speed`` measures instead of scoring: frames per second and tiles at 720p and 4K, cost of the networks alone. For a quiet
+  machine.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from benchmarks.harness import machine
 from engines.clips import GROUPS, Clip, clips_of
 from engines.pooling import pool
 from engines.sheets import nothing_in
-from engines.speed import measure
+from engines.speed import cost, measure
 from streamdet.assemble import find_model
 from streamdet.detectors.coco import COCO_80
 from streamdet.scoring import Found, Labels, Pairing, point_score, read_frames_jsonl, read_labels
@@ -177,21 +178,24 @@ def table(results: dict[str, dict[str, Record]]) -> str:
 
 
 def write(path: Path, new: Record) -> Record:
-    """Merge into the record that is there: groups and speeds measured in other runs of the same model and code stay."""
+    """Merge into the record that is there: scores of other groups and models stay if code and frames are the same, and
+    speed and scores stay beside each other."""
     old: Record = json.loads(path.read_text()) if path.is_file() else {}
-    same = all(old.get(key) == new[key] for key in ("code", "max_frames"))
-    models = (old.get("models") or {}) if same else {}
-    results = {name: dict(old["results"][name]) for name in models if name in old.get("results", {})}
-    for name, groups in new.get("results", {}).items():
-        kept = results.get(name, {}) if models.get(name) == new["models"][name] else {}
-        merged = kept | groups
-        results[name] = {group: merged[group] for group in GROUPS if group in merged}
-    record = new | {"models": models | new["models"], "results": results}
-    if "speed" not in new and "speed" in old:
-        record["speed"] = old["speed"]
+    record = old | {"speed": new["speed"]} if "speed" in new else _with_scores(old, new)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n")
     return record
+
+
+def _with_scores(old: Record, new: Record) -> Record:
+    same = all(old.get(key) == new[key] for key in ("code", "max_frames"))
+    models = (old.get("models") or {}) if same else {}
+    results = {name: dict(old["results"][name]) for name in models if name in old.get("results", {})}
+    for name, groups in new["results"].items():
+        merged = (results.get(name, {}) if models.get(name) == new["models"][name] else {}) | groups
+        results[name] = {group: merged[group] for group in GROUPS if group in merged}
+    speed = {"speed": old["speed"]} if "speed" in old else {}
+    return new | {"models": models | new["models"], "results": results} | speed
 
 
 def main() -> None:
@@ -212,22 +216,18 @@ def main() -> None:
     given = parser.parse_args()
     who = [contender(word, given.data) for word in given.models]
     threads = given.threads or max(1, (os.cpu_count() or 1) // given.jobs)
-    record: Record = {
-        "benchmark": "model_tiny",
-        "machine": machine(),
-        "max_frames": given.max_frames or None,
-        "code": code_sha256(),
-        "models": {one.name: {"sha256": one.sha256, "options": list(one.options)} for one in who},
-    }
+    models = {one.name: {"sha256": one.sha256, "options": list(one.options)} for one in who}
+    made: Record = {"machine": machine(), "code": code_sha256(), "models": models}
     if given.speed:
-        record["speed"] = measure({one.name: ["--model", one.model, *one.options[:2]] for one in who})
-    else:
-        run = Runner(given.work, record["code"], threads)
-        clips = clips_of(given.data, given.work, given.groups)
-        record["results"] = evaluate(who, clips, run, most=given.max_frames, jobs=given.jobs)
-    record = write(given.output, record)
-    if record["results"]:
-        print(table(record["results"]))
+        made["sizes"] = measure({one.name: ["--model", one.model, *one.options[:2]] for one in who})
+        made["networks"] = cost({one.name: path for one in who if (path := find_model(one.model)) is not None})
+        write(given.output, {"speed": made})
+        return
+    run = Runner(given.work, made["code"], threads)
+    clips = clips_of(given.data, given.work, given.groups)
+    made["results"] = evaluate(who, clips, run, most=given.max_frames, jobs=given.jobs)
+    record = write(given.output, {"benchmark": "model_tiny", "max_frames": given.max_frames or None} | made)
+    print(table(record["results"]))
 
 
 if __name__ == "__main__":

@@ -74,10 +74,11 @@ def test_records_of_several_runs_meet_and_other_models_do_not(tmp_path: Path) ->
 
     write(path, record("tennis", "1"))
     assert list(write(path, record("badminton", "1"))["results"]["tiny"]) == ["badminton", "tennis"]
-    write(path, {**record("", "1"), "results": {}, "speed": {"4K": {}}})
+    write(path, {"speed": {"sizes": {}}})
     kept = json.loads(path.read_text())
-    assert (list(kept["results"]["tiny"]), kept["speed"]) == (["badminton", "tennis"], {"4K": {}})
-    assert list(write(path, record("cars", "2"))["results"]["tiny"]) == ["cars"]  # another model of that name
+    assert (list(kept["results"]["tiny"]), kept["speed"]) == (["badminton", "tennis"], {"sizes": {}})
+    other = write(path, record("cars", "2"))  # another model of that name
+    assert (list(other["results"]["tiny"]), other["speed"]) == (["cars"], {"sizes": {}})
     assert list(write(path, record("shake", "2", code="b"))["results"]["tiny"]) == ["shake"]
 
 
