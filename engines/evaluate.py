@@ -28,12 +28,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from benchmarks.harness import machine
 from engines.clips import GROUPS, Clip, clips_of
 from engines.pooling import pool
-from engines.sheets import nothing_in
+from engines.sheets import draw_sheet, mistakes, nothing_in
 from engines.speed import cost, measure
 from streamdet.assemble import find_model
 from streamdet.detectors.coco import COCO_80
@@ -113,13 +114,25 @@ def _streamdet(words: list[str]) -> None:
 
 def score_clip(found: Found, clip: Clip, *, most: int = 0, lenient: bool = False) -> Record:
     """Counts of one clip over `most` frames from `clip.first` (0: to the end)."""
-    end = clip.first + most if most else None
-    labels = nothing_in(found) if clip.labels is None else read_labels(clip.labels)
-    labels = labels.between(clip.first, end)
+    labels = _labels_of(found, clip, most)
     if lenient:
         found = _without_not_small(found, labels, clip)
     score = point_score(found, labels, within_px=clip.within_px, within_box=clip.within_box).to_dict()
     return {name: value for name, value in score.items() if name not in ("precision", "recall", "f1", "ignored")}
+
+
+def _labels_of(found: Found, clip: Clip, most: int) -> Labels:
+    labels = nothing_in(found) if clip.labels is None else read_labels(clip.labels)
+    return labels.between(clip.first, clip.first + most if most else None)
+
+
+def save_sheet(folder: Path, name: str, found: Found, clip: Clip, *, most: int = 0) -> None:
+    """``<group>_<clip>_<name>.png``: every miss and false object, if there are any."""
+    wrong = mistakes(found, _labels_of(found, clip, most), within_px=clip.within_px, within_box=clip.within_box)
+    sheet = draw_sheet(clip.path, wrong)
+    if sheet is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / f"{clip.group}_{clip.path.stem}_{name}.png"), sheet)
 
 
 def _without_not_small(found: Found, labels: Labels, clip: Clip) -> Found:
@@ -136,15 +149,23 @@ def _frames_to_run(clip: Clip, most: int) -> int | None:
 
 
 def evaluate(
-    contenders: list[Contender], clips: Iterable[Clip], run: Runner, *, most: int = 0, jobs: int = 1
+    contenders: list[Contender],
+    clips: Iterable[Clip],
+    run: Runner,
+    *,
+    most: int = 0,
+    jobs: int = 1,
+    sheets: Path | None = None,
 ) -> dict[str, dict[str, Record]]:
-    """name -> group -> pooled scores, and every clip's own."""
+    """name -> group -> pooled scores, and every clip's own. `sheets`: folder for pictures of all mistakes."""
     run.work.mkdir(parents=True, exist_ok=True)
 
     def one(pair: tuple[Contender, Clip]) -> tuple[Contender, Clip, Record]:
         who, clip = pair
         found, spent_s = run(who, clip, _frames_to_run(clip, most))
         score = score_clip(found, clip, most=most, lenient=who.lenient)
+        if sheets is not None:
+            save_sheet(sheets, who.name, found, clip, most=most)
         counted = " ".join(f"{key} {score[key]}" for key in ("tp", "fp", "fn"))
         print(f"{who.name:10} {clip.group:12} {clip.path.stem:28} {counted} {spent_s:.0f} s", flush=True)
         return who, clip, score | {"seconds": round(spent_s, 2)}
@@ -212,6 +233,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="of each run (0: cores / jobs)")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "streamdet-evaluate")
     parser.add_argument("--output", type=Path, default=_RESULT)
+    parser.add_argument("--sheets", type=Path, help="folder for pictures of every miss and false object")
     parser.add_argument("--speed", action="store_true", help="measure speed instead")
     given = parser.parse_args()
     who = [contender(word, given.data) for word in given.models]
@@ -225,7 +247,7 @@ def main() -> None:
         return
     run = Runner(given.work, made["code"], threads)
     clips = clips_of(given.data, given.work, given.groups)
-    made["results"] = evaluate(who, clips, run, most=given.max_frames, jobs=given.jobs)
+    made["results"] = evaluate(who, clips, run, most=given.max_frames, jobs=given.jobs, sheets=given.sheets)
     record = write(given.output, {"benchmark": "model_tiny", "max_frames": given.max_frames or None} | made)
     print(table(record["results"]))
 

@@ -48,7 +48,9 @@ def test_one_command_scores_and_what_was_run_is_kept(flight: Path, tmp_path: Pat
     assert quiet["false_per_frame"] > 0.5  # the disc, where nothing should be
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*.jsonl")}
     assert len(kept) == 2  # the first 12 frames, and the first 22
-    again = evaluate([Contender("motion", "motion")], clips, run, most=12, jobs=2)["motion"]
+    sheets = tmp_path / "sheets"
+    again = evaluate([Contender("motion", "motion")], clips, run, most=12, jobs=2, sheets=sheets)["motion"]
+    assert (sheets / "quiet_flight_motion.png").is_file()
     assert again == results
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").glob("*.jsonl")} == kept
     assert "| moving | " in table({"motion": results})
