@@ -4,11 +4,12 @@ One frame cannot tell the lamp of a score board from a ball: both are small, bri
 region is followed from frame to frame for as long as it overlaps itself; of each such *trace* it is known how far it has
 come and in which frames nothing in it moved. Then
 
-- what *popped up* (was there all at once) and stands still without ever having travelled is no mover yet: it stays a
-  detection, but one too weak to found a track by standing there, and after half a second none at all;
+- what *popped up* (was there all at once) and stands still without ever having travelled is no mover yet: for a moment, in
+  which ghosts are healed, it is a detection too weak to found a track by standing there; and if after half a second
+  nothing in it has moved, none at all (a codec lets small things stand for some frames, but not for ever);
 - where several such things happened within a few seconds is a board, a screen, a crowd: in that neighbourhood nothing
   counts that stands still and has not travelled. What flies across it moves in every frame and is not touched;
-- what creeps steadily for half a second is a mover, however little of it changes from one frame to the next.
+- what is small and creeps steadily for half a second is a mover, however little of it changes from one frame to the next.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from streamdet.types import F32, I64, Bool
 __all__ = ["History"]
 
 LEAST = 0.02  # regions less sure than this are not followed: nothing here could make them detections
-UNSEEN_S = 0.1  # a trace survives this long without its region
+UNSEEN_S, CREEPER_UNSEEN_S = 0.1, 0.5  # a trace survives this long without its region; what creeps is faint
 SMOOTH_S = 0.08
 POPPED = 0.3  # share of moving pixels from which a region came all at once
 STILL = 0.12  # ... and below which it stands
@@ -34,11 +35,13 @@ BORN_STILL_RATIO = 2.5  # what begins standing still and this clear was cut loos
 TRAVELLED_PX, TRAVELLED_SHARE = 3.0, 0.35  # net way: at least so many px, and this share of its size
 STEPS, SLOW_STEPS = 2.0, 4.0  # ... and as many of its longest steps; the second where it mostly stands, and jumps
 MOSTLY = 0.6
-STANDS_S = 0.5
-CREEPS_S, CREEPS_BELOW = 0.5, 0.6
+YOUNG_S = 0.2
+STANDS_S, STANDS_SHARE, STANDS_PX = 0.5, 0.9, 1.0
+CREEPS_S, CREEPS_BELOW, CREEPER_PX = 0.5, 0.6, 16.0  # what creeps is far away, and so is small
 CREEP_LOGIT = 2.5
 STANDING, NOTHING = 0.35, 0.05  # strengths left: enough to go on with a track, but not for a new one; not even that
-RESTLESS, REMEMBERED_S, NEAR_BLOCKS = 2.0, 4.0, 9
+RESTLESS, REMEMBERED_S = 2.5, 4.0  # blocks in which something blinked, fading; one thing can lie in two
+NEAR_BLOCKS, NEAR_SHARE = 4, 1 / 16  # how far a blink is felt: blocks, and of the picture's height
 RESTED_S = 0.3  # in a restless place, what has stood this long must travel anew
 
 _TRACE = np.dtype(
@@ -51,7 +54,6 @@ _TRACE = np.dtype(
         ("age_s", "f4"),
         ("unseen_s", "f4"),
         ("rest_s", "f4"),  # since anything in it moved
-        ("stood_s", "f4"),  # in all
         ("frames", "i4"),
         ("stood", "i4"),  # of them
         ("popped", "?"),
@@ -69,6 +71,8 @@ class History:
     def __init__(self, shape: tuple[int, int]) -> None:
         self._traces: Traces = np.zeros(0, _TRACE)
         self._blinks = np.zeros(shape, np.float32)  # things that popped up and stood, fading
+        self._near = self._blinks  # how many of them near each block
+        self._reach = 2 * max(NEAR_BLOCKS, round(NEAR_SHARE * shape[0])) + 1
 
     def __call__(self, shapes: Shapes, strength: F32, dt_s: float, shift_xy: tuple[float, float] = (0.0, 0.0)) -> F32:
         """The strengths (R,) of this frame's regions in the light of what they did before; `strength` is not changed."""
@@ -80,7 +84,7 @@ class History:
         mine = self._follow(box, moving, dt_s)
         self._count_blinks()
         fresh = np.flatnonzero(mine < 0)
-        born = _born(box[fresh], moving[fresh], ratio[fresh], dt_s)
+        born = _born(box[fresh], moving[fresh], ratio[fresh])
         mine[fresh] = len(self._traces) + np.arange(len(fresh))
         self._traces = np.concatenate([self._traces, born])
         out = strength.copy()
@@ -88,7 +92,8 @@ class History:
         return out
 
     def _advance(self, dt_s: float, shift_xy: tuple[float, float]) -> None:
-        traces = self._traces[self._traces["unseen_s"] <= UNSEEN_S]
+        faint = self._traces["crept"] & ~self._restless(self._traces["centre"])
+        traces = self._traces[self._traces["unseen_s"] <= np.where(faint, CREEPER_UNSEEN_S, UNSEEN_S)]
         traces["unseen_s"] += dt_s
         traces["age_s"] += dt_s
         if shift_xy != (0.0, 0.0):
@@ -117,8 +122,11 @@ class History:
         traces = self._traces
         row, column = self._blocks(traces["centre"])
         new = np.flatnonzero(traces["popped"] & ~traces["travelled"] & (traces["stood"] > 0) & ~traces["counted"])
-        np.add.at(self._blinks, (row[new], column[new]), 1)
+        self._blinks[row[new], column[new]] = 1  # however often: one thing that flickers is no board
         traces["counted"][new] = True
+        reach = (self._reach, self._reach)
+        near = cv2.boxFilter(self._blinks, -1, reach, normalize=False, borderType=cv2.BORDER_CONSTANT)
+        self._near = np.asarray(near, np.float32)
         tired = traces["travelled"] & (traces["rest_s"] > RESTED_S)
         if tired.any():
             stale = np.flatnonzero(tired)
@@ -129,25 +137,24 @@ class History:
 
     def _judge(self, traces: Traces, strength: F32, moving: F32) -> F32:
         out = strength.astype(np.float64)
-        creeps = traces["crept"] & (traces["age_s"] >= CREEPS_S) & (moving < CREEPS_BELOW)
+        creeps = traces["crept"] & (traces["age_s"] >= CREEPS_S)
+        creeps &= (moving < CREEPS_BELOW) & (traces["size"] <= CREEPER_PX)
         odds = out[creeps] / np.maximum(1 - out[creeps], 1e-6) * np.exp(CREEP_LOGIT)
         out[creeps] = odds / (1 + odds)
         stood = ~traces["travelled"] & (traces["stood"] > 0)
         popped = stood & traces["popped"]
-        out[popped] = np.minimum(out[popped], STANDING)
-        nothing = popped & (traces["stood_s"] >= STANDS_S)
+        young = popped & (traces["age_s"] < YOUNG_S)
+        out[young] = np.minimum(out[young], STANDING)
+        way = np.hypot(*(traces["smooth"] - traces["birth"]).T)
+        lies = (traces["stood"] >= STANDS_SHARE * traces["frames"]) & (way < STANDS_PX)
+        nothing = popped & lies & (traces["age_s"] >= STANDS_S)
         nothing |= stood & self._restless(traces["centre"])
         out[nothing] = np.minimum(out[nothing], NOTHING)
         return out.astype(np.float32)
 
     def _restless(self, centre: F32) -> Bool:
         """(N,) whether several blinks were counted near each place."""
-        if float(self._blinks.max(initial=0)) * NEAR_BLOCKS**2 < RESTLESS:
-            return np.zeros(len(centre), np.bool_)
-        near = cv2.boxFilter(
-            self._blinks, -1, (NEAR_BLOCKS, NEAR_BLOCKS), normalize=False, borderType=cv2.BORDER_CONSTANT
-        )
-        return np.asarray(near[self._blocks(centre)] >= RESTLESS, np.bool_)
+        return np.asarray(self._near[self._blocks(centre)] >= RESTLESS, np.bool_)
 
     def _blocks(self, centre: F32) -> tuple[I64, I64]:
         rows, columns = self._blinks.shape
@@ -166,7 +173,6 @@ def _continued(traces: Traces, box: F32, moving: F32, dt_s: float) -> Traces:
     still = moving < STILL
     traces["frames"] += 1
     traces["stood"] += still
-    traces["stood_s"] += dt_s * still
     traces["rest_s"] = np.where(still, traces["rest_s"] + dt_s, 0)
     traces["popped"] |= moving >= POPPED
     way = np.hypot(*(traces["smooth"] - traces["birth"]).T)
@@ -177,14 +183,13 @@ def _continued(traces: Traces, box: F32, moving: F32, dt_s: float) -> Traces:
     return traces
 
 
-def _born(box: F32, moving: F32, ratio: F32, dt_s: float) -> Traces:
+def _born(box: F32, moving: F32, ratio: F32) -> Traces:
     traces = np.zeros(len(box), _TRACE)
     traces["size"] = _size(box)
     traces["birth"] = traces["smooth"] = traces["centre"] = _centre(box)
     traces["frames"] = 1
     still = moving < STILL
     traces["stood"] = still
-    traces["stood_s"] = dt_s * still
     traces["popped"] = (moving >= POPPED) | (still & (ratio > BORN_STILL_RATIO))
     return traces
 
