@@ -12,7 +12,9 @@ import pytest
 from engines import data
 from engines.batches import Pool, targets
 from engines.contract import CHANNELS, LABELS, STRIDE
+from engines.flights import fly, shadow_of, struck
 from engines.footage import ROW, tighten
+from engines.players import random_player
 from engines.render import FRAMES, RenderedClip, encode, render_clip
 from engines.sprites import random_sprite, stamp
 from streamdet.tiles.pack_cpu import CpuPacker
@@ -107,6 +109,24 @@ def _rendered_only(seed: int) -> RenderedClip:
         except (ValueError, IndexError):
             continue
     raise AssertionError("no seed gave a rendered place")
+
+
+def test_what_a_player_strikes_is_a_target_at_the_racket_and_its_shadow_is_none() -> None:
+    rng = np.random.default_rng(4)
+    player = random_player((480, 400), rng, tall=120, hit=12.0)
+    head = player.racket_head(12.0)
+    assert 0.3 * player.tall < np.linalg.norm(head - player.feet(12.0)) < 1.6 * player.tall  # in a hand's reach
+    flight = struck(rng, 12.0, np.array([200.0, 150.0]), tall=player.tall, shutter=0.3)
+    shadow = shadow_of(rng, flight, np.array([210.0, 260.0]), 12.0)
+    assert np.allclose(flight.at(12.0), (200, 150))
+    assert np.allclose(shadow.at(12.0), (210, 260))
+    image = np.full((400, 480, 3), 20, np.uint8)
+    rows = fly(image, [shadow, flight], 12, np.zeros(2), thermal=False)
+    assert len(rows) == 1
+    assert rows[0, 6] == LABELS.index("ball")
+    assert np.linalg.norm(rows[0, :2] - (200, 150)) < 1
+    player.draw(image, 12.0, 0.5)
+    assert (image != 20).any()
 
 
 def test_pool_draws_augmented_batches(flight: RenderedClip, tmp_path: Path) -> None:
