@@ -1,7 +1,8 @@
 """Teach the embedded network your own clip: ``python -m engines.finetune --clip my.mp4 --data my.csv``.
 
 Labels: any file `streamdet eval` reads; frames without labels are not used. Starts from the ONNX file that comes with
-streamdet; trains a few minutes on one core on the first three quarters of the labelled frames, then says how well the model
+streamdet; trains a few minutes on one core on the first three quarters of the labelled frames, mixed with rendered clips and
+rendered objects on the user's own background so that nothing is forgotten; then says how well the model
 before and after finds the target in the rest, as `streamdet run` shows it. Use the result with ``--model my.onnx``.
 """
 
@@ -25,7 +26,7 @@ from engines.clips import Clip
 from engines.contract import LABELS
 from engines.evaluate import Contender, Runner, code_sha256, score_clip
 from engines.export import export
-from engines.own_clip import split, write_crops
+from engines.own_clip import split, write_crops, write_rehearsal
 from engines.readback import freeze_normalisation, read_back
 from engines.train import loss_of
 from streamdet.assemble import find_model
@@ -39,8 +40,8 @@ _BATCH, _SIDE, _RATE = 16, 160, 3e-4
 
 
 def train_on(net: torch.nn.Module, crops: Path, *, minutes: float, rate: float = _RATE, seed: int = 1) -> int:
-    """Minutes of processor time on the shards ``own_*`` of a folder; returns the steps made."""
-    pool = Pool(crops, shares={"own": 1.0})
+    """Minutes of processor time on the shards ``own_*`` and ``rendered_*`` of a folder; returns the steps made."""
+    pool = Pool(crops, shares={"own": 0.5, "rendered": 0.5})
     decayed = [value for value in net.parameters() if value.ndim > 1]
     others = [value for value in net.parameters() if value.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
@@ -79,6 +80,10 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
         work = Path(folder)
         count = write_crops(given.clip, labels.between(*train), work / "crops", label=given.label, seed=given.seed)
         print(f"{count} crops of frames {train[0]} to {train[1] - 1}", flush=True)
+        if given.rehearse:
+            own, many = labels.between(*train), given.rehearse
+            extra = write_rehearsal(given.clip, own, work / "crops", label=given.label, count=many, seed=given.seed)
+            print(f"{extra} crops of {many} rendered clips", flush=True)
         steps = train_on(net, work / "crops", minutes=given.minutes, rate=given.rate, seed=given.seed)
         torch.save(net.state_dict(), work / "model.pt")
         about = f"{start.stem}, fine-tuned on {given.clip.name}"
@@ -95,6 +100,7 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
         "trained_on_frames": train,
         "tested_on_frames": test,
         "minutes": given.minutes,
+        "rehearsed_clips": given.rehearse,
         "crops": count,
         "steps": steps,
         "before": before,
@@ -132,6 +138,9 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--test-share", type=float, default=0.25)
     parser.add_argument("--within", type=float, default=10.0, help="px; for the test")
     parser.add_argument("--within-box", action="store_true")
+    parser.add_argument(
+        "--rehearse", type=int, default=16, help="rendered clips mixed in, so that nothing is forgotten"
+    )
     parser.add_argument("--rate", type=float, default=_RATE)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)

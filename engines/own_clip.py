@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines.contract import LABELS
-from engines.data import CROP_PX, Crops, Seen, cut, save, watch
-from engines.footage import ROW, tighten
+from engines.data import CROP_PX, Crops, Seen, cut, from_rendered, save, watch
+from engines.footage import ROW, Footage, tighten
+from engines.render import render_clip
 from streamdet.scoring import Labels
 
-__all__ = ["crops_of", "split", "truth_of", "write_crops"]
+__all__ = ["crops_of", "split", "truth_of", "write_crops", "write_rehearsal"]
 
 _WARM_UP = 6  # frames before the first crop: the background must be known
 _LABEL_NAMES = {name: number for number, name in enumerate(LABELS)} | {"airplane": 3, "helicopter": 3, "shuttle": 0}
@@ -87,3 +88,16 @@ def write_crops(clip: Path, labels: Labels, folder: Path, *, label: str, seed: i
         raise SystemExit(f"{clip}: no labelled frame from {_WARM_UP} on could be used; label more frames")
     folder.mkdir(parents=True, exist_ok=True)
     return save(folder, "own_0", parts)
+
+
+def write_rehearsal(clip: Path, labels: Labels, folder: Path, *, label: str, count: int, seed: int) -> int:
+    """One shard ``rendered_own``: `count` rendered clips, part of them objects pasted on the labelled part of the user's.
+
+    So that what it could do before is not forgotten: a minute of one clip shows few speeds and sizes.
+    """
+    rng = np.random.default_rng((seed, 3))
+    truth = truth_of(labels, label=label)
+    own = Footage(clip, max(truth) + 1, truth, labelled_only=True)
+    clips = (render_clip(rng, [own], backgrounds=[own] * 4) for _ in range(count))
+    parts = [part for one in clips for part in from_rendered(one, rng)]
+    return save(folder, "rendered_own", parts) if parts else 0

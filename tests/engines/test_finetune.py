@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flight_clip import FRAMES, make_flight
 
-from engines.own_clip import crops_of, split, truth_of, write_crops
+from engines.own_clip import crops_of, split, truth_of, write_crops, write_rehearsal
 from streamdet.assemble import engines_folder
 from streamdet.scoring import Labels, read_labels
 
@@ -63,6 +63,12 @@ def test_the_target_is_in_the_crops_where_the_truth_says(flight: Path, tmp_path:
         write_crops(flight, labels.between(0, 3), tmp_path / "none", label="ball", seed=0)
 
 
+def test_rehearsal_needs_no_data_of_ours(flight: Path, tmp_path: Path) -> None:
+    labels = read_labels(flight.with_suffix(".csv"))
+    assert write_rehearsal(flight, labels, tmp_path, label="ball", count=1, seed=2) > 0
+    assert (tmp_path / "rendered_own.crops.npy").is_file()
+
+
 # ---------------------------------------------------------------------------------------------- with PyTorch (extra `train`)
 
 
@@ -103,7 +109,7 @@ def test_the_command(flight: Path, tmp_path: Path) -> None:
     from engines.finetune import main
 
     words = ["--clip", str(flight), "--data", str(flight.with_suffix(".csv")), "--output", str(tmp_path / "own.onnx")]
-    main([*words, "--minutes", "0.03", "--record", str(tmp_path / "record.json")])
+    main([*words, "--minutes", "0.03", "--rehearse", "1", "--record", str(tmp_path / "record.json")])
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["trained_on_frames"], record["tested_on_frames"]) == ([0, 18], [18, FRAMES])
     assert record["steps"] >= 1
