@@ -124,6 +124,7 @@ class TrackerConfig(_Node, frozen=True):
     relink_s: NonNegative = 1.2
     max_speed_px_s: Positive = 6000.0
     class_agnostic: bool = True
+    doubt: bool = True  # what is small is shown only while it is believed to be a real mover
 
 
 Anchor = Literal["center", "bottom_center", "top_center"]

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.tracking import kalman
+from streamdet.tracking import belief, kalman
 from streamdet.tracking.pairing import Seen, size_of
 from streamdet.tracking.reach import top_speed
-from streamdet.tracking.table import COURSE, TrackTable
+from streamdet.tracking.table import COURSE, TrackTable, take
+from streamdet.types import TENTATIVE
 
-__all__ = ["begin", "hit", "resume", "turn"]
+__all__ = ["begin", "begin_again", "hit", "resume", "turn"]
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -26,7 +27,7 @@ def begin(table: TrackTable, seen: Seen, column: Rows, *, key: int, now_s: float
     """Each of the detections `column` is the first hit of a new candidate; their keys count from `key`."""
     fresh = table.append(len(column))
     fresh["key"] = np.arange(key, key + len(column))
-    for place in ("position", "last", "birth", "smooth"):
+    for place in ("position", "last", "birth", "smooth", "anchor"):
         fresh[place] = seen.centre[column]
     fresh["wh"] = seen.wh[column]
     noise = kalman.measurement_noise_px(seen.size[column])
@@ -35,11 +36,25 @@ def begin(table: TrackTable, seen: Seen, column: Rows, *, key: int, now_s: float
     fresh["birth_pts_s"] = pts_s
     fresh["hits"] = 1
     fresh["score_sum"] = fresh["label_lead"] = seen.score[column]
+    fresh["odds"], fresh["odds_weight"] = belief.log_odds(seen.score[column]), 1.0
     fresh["label"] = seen.label[column]
     _show(fresh, np.arange(len(column)), seen, column)
 
 
-def hit(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows, *, now_s: float) -> None:
+def begin_again(table: TrackTable, row: Rows, *, key: int) -> None:
+    """What tracks `row` follow begins anew as candidates where it is now; their keys count from `key`."""
+    copies = take(table.rows, row)
+    fresh = table.append(len(row))
+    fresh[:] = copies
+    fresh["key"] = np.arange(key, key + len(row))
+    fresh["id"], fresh["state"], fresh["trial"] = 0, TENTATIVE, 0
+    for place in ("birth", "smooth", "anchor"):
+        fresh[place] = copies["last"]
+    fresh["longest_step"] = 0.0
+    fresh["birth_s"], fresh["doubted"], fresh["doubted_s"] = copies["last_s"], False, 0.0
+
+
+def hit(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows, *, now_s: float, step_s: float) -> None:
     """Tracks `row` are the detections `column`: learn from them."""
     centre, score = seen.centre[column], seen.score[column]
     noise = kalman.measurement_noise_px(seen.size[column])
@@ -50,9 +65,11 @@ def hit(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows, *, now_s: float
     share = (1 - np.exp(-np.maximum(gap, 1e-3) / SMOOTH_S))[:, None]
     rows["smooth"][row] += share * (centre - rows["smooth"][row])
     rows["wh"][row] += share * (seen.wh[column] - rows["wh"][row])
-    step = np.linalg.norm(centre - rows["last"][row], axis=1)
-    rows["longest_step"][row] = np.maximum(rows["longest_step"][row], step)
+    step = centre - rows["last"][row]
+    rows["longest_step"][row] = np.maximum(rows["longest_step"][row], np.hypot(step[:, 0], step[:, 1]))
+    belief.hear(rows, row, belief.log_odds(score), step_s=step_s)
     rows["last"][row], rows["last_s"][row] = centre, now_s
+    belief.move(rows, row, step, gap)
     rows["misses"][row], rows["ignored_s"][row] = 0, 0.0
     rows["trial"][row] = np.maximum(rows["trial"][row] - 1, 0)
     rows["hits"][row] += 1

@@ -47,6 +47,14 @@ TRACK = np.dtype(
         ("hits", "i8"),
         ("score_sum", "f8"),
         ("evidence", "f8"),  # log odds that these hits are no coincidence
+        ("odds", "f8"),  # mean log odds of its scores of late, see belief.py
+        ("odds_weight", "f8"),
+        ("flow", "f8", 2),  # sum of its steps of late, px
+        ("flow_length", "f8"),
+        ("anchor", "f8", 2),  # where it was on average of late
+        ("doubted", "?"),  # known, but not believed at present: told as a tentative one
+        ("doubted_s", "f8"),  # for how long
+        ("twin", "?"),  # unseen, and another is seen in its place
         ("label", "i4"),
         ("label_lead", "f8"),  # by how much score its label leads over all others
     ]
@@ -64,9 +72,14 @@ NOW = (
     "misses",
     "smooth",
     "trial",
+    "odds",
+    "odds_weight",
+    "flow",
+    "flow_length",
+    "anchor",
 )
 COURSE = ("position", "velocity", "covariance", "last", "last_s")
-PLACES = ("position", "last", "birth", "smooth", "old_position", "old_last")
+PLACES = ("position", "last", "birth", "smooth", "anchor", "old_position", "old_last")
 
 
 def take(rows: NDArray[Any], index: NDArray[np.intp]) -> NDArray[Any]:

@@ -14,7 +14,9 @@ Pairing goes from the sure to the daring; each step takes what the ones before l
 6. what is left begins a new candidate.
 
 A candidate is confirmed when it has enough hits, they are no coincidence (the sum of what each proves, given how many
-unexplained detections the neighbourhood shows), and it has either gone somewhere or scores high on average.
+unexplained detections the neighbourhood shows), it has either gone somewhere or scores high on average, and, if it is
+small, it is believed (:mod:`streamdet.tracking.belief`). A small track that is believed no more, or whose predicted place is
+a mere guess, is told as tentative until it is believed or found again; its identity is kept for a while.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.config import TrackerConfig
-from streamdet.tracking import kalman, learning
+from streamdet.tracking import belief, kalman, learning
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.pairing import Seen, match, see, size_of
 from streamdet.tracking.reach import covered, gate_px, reach_px
 from streamdet.tracking.relink import relink
-from streamdet.tracking.table import LOST, NOW, TrackTable
+from streamdet.tracking.table import LOST, NOW, TrackTable, take
+from streamdet.tracking.twins import twins
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Detections, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Tracker"]
@@ -45,9 +48,11 @@ MISSED_CHANCE = 0.5  # the same for a track not seen in the preceding frame
 EVIDENCE = (
     8.0  # log odds a candidate has to collect, e.g. from two hits just where they were predicted in a quiet scene
 )
+EVIDENCE_FIRM = 3.0  # ... and one that is small and firmly believed
 EVIDENCE_OF_ONE = 7.0  # the most one hit can prove
 EVIDENCE_SPENT = 1.5  # what a hit in clutter proves on average: each costs it, so that chance never adds up
 HOPELESS = -4.0
+TWIN_MISSES = 2  # frames in which a track was expected, and another one seen in its place, until they are one
 TENTATIVE_GAP_S = 0.06
 LONGEST_IGNORED_S = 5.0
 SHORT_HOLD_S = 0.1  # repeated frames for no longer than this are padding of a frame rate, not a pause
@@ -101,9 +106,10 @@ class Tracker:
         if frame.still:
             self._admit_all(see(merged, self._threshold))
         else:
-            self._excuse(looked)
+            excused = self._excuse(looked)
             self._pair(see(merged, min(self._strong, WEAK_SHARE * self._threshold)), frame.pts_s)
-            ended = np.sort(np.concatenate([ended, self._confirm(), self._retire(frame.wh)]))
+            self._miss(excused)
+            ended = np.sort(np.concatenate([ended, self._confirm(), self._retire(frame.wh), self._doubt()]))
         self._returned, self._returned_boxes = self._rows(frame.pts_s), merged.xyxy
         return replace(self._returned, ended=ended)
 
@@ -152,16 +158,23 @@ class Tracker:
             covariance[:, 0] += (speed * doubt_s) ** 2 + doubt_px2
             rows[kind + "position"][which], rows[kind + "covariance"][which] = position, covariance
 
-    def _excuse(self, looked: TilePlan | None) -> None:
-        """Count a miss for every track (a hit takes it back), but not for those where nobody looked."""
+    def _excuse(self, looked: TilePlan | None) -> NDArray[np.bool_]:
+        """Count a miss for every track (a hit takes it back), but not for those where nobody looked. Returns these."""
         rows = self._table.rows
         rows["misses"] += 1
         if looked is None or len(looked) == looked.of or len(rows) == 0:
-            return
+            return np.zeros(len(rows), np.bool_)
         excused = ~covered(rows["position"], looked) & (rows["ignored_s"] < LONGEST_IGNORED_S)
         rows["misses"] -= excused
         rows["last_s"] += self._step_s * excused
         rows["ignored_s"] += self._step_s * excused
+        return np.asarray(excused)
+
+    def _miss(self, excused: NDArray[np.bool_]) -> None:
+        """Those looked for and not found are believed less."""
+        before = len(excused)  # what came after is new, and was seen
+        missed = np.flatnonzero((self._table.rows["detection_row"][:before] < 0) & ~excused)
+        belief.miss(self._table.rows, missed, step_s=self._step_s)
 
     # -------------------------------------------------------------------------------------------------------- pairing
 
@@ -227,7 +240,7 @@ class Tracker:
             learning.turn(rows, row, now_s=self._now_s, fastest=self._config.max_speed_px_s)
         elif turned_not:
             learning.resume(rows, row)
-        learning.hit(rows, row, seen, column, now_s=self._now_s)
+        learning.hit(rows, row, seen, column, now_s=self._now_s, step_s=self._step_s)
 
     def _proof(self, rows: NDArray[Any], expected: F64, found: F64) -> F64:
         """(P,) -log of the chance that something unexplained lies this near to where the track was expected."""
@@ -272,23 +285,45 @@ class Tracker:
         absorbed: NDArray[np.int64] = rows["key"][new]
         for column in NOW:
             rows[column][old] = rows[column][new]
-        rows["state"][old] = CONFIRMED
+        rows["state"][old], rows["doubted"][old] = CONFIRMED, False
         self._name(np.setdiff1d(worthy, new))
         self._table.keep(~np.isin(np.arange(len(rows)), new))
-        return absorbed
+        return np.concatenate([absorbed, self._unite_twins()])
+
+    def _unite_twins(self) -> NDArray[np.int64]:
+        """Two tracks on one thing become the older one. Returns the keys given up."""
+        rows = self._table.rows
+        rows["twin"] = False
+        known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
+        unseen, hit = twins(rows, known)
+        rows["twin"][unseen] = True
+        for_good = (rows["misses"][unseen] >= TWIN_MISSES) & (np.bincount(hit, minlength=1)[hit] == 1)
+        unseen, hit = unseen[for_good], hit[for_good]
+        older = rows["id"][unseen] < rows["id"][hit]
+        for column in NOW:
+            rows[column][unseen[older]] = rows[column][hit[older]]
+        gone = np.where(older, hit, unseen)
+        ended: NDArray[np.int64] = rows["key"][gone]
+        self._table.keep(~np.isin(np.arange(len(rows)), gone))
+        return ended
 
     def _is_worthy(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
         config = self._config
+        size = size_of(rows["wh"])
         way = np.linalg.norm(rows["smooth"] - rows["birth"], axis=1)
         # One outlier among hits on the spot is a step, not a way: the way must be longer than its longest step.
         straight = np.linalg.norm(rows["last"] - rows["birth"], axis=1)
-        moved = (way >= np.maximum(config.confirm_move_px, 0.25 * size_of(rows["wh"]))) & (
-            straight >= 1.25 * rows["longest_step"]
-        )
+        moved = (way >= np.maximum(config.confirm_move_px, 0.25 * size)) & (straight >= 1.25 * rows["longest_step"])
         sure = rows["score_sum"] >= config.confirm_score * rows["hits"]
-        enough = (rows["hits"] >= config.confirm_hits) & (rows["detection_row"] >= 0)
         proven = rows["evidence"] >= (EVIDENCE if config.confirm_hits > 1 else -np.inf)
-        return np.asarray((rows["state"] == TENTATIVE) & enough & proven & (moved | sure))
+        candidate = (rows["state"] == TENTATIVE) & (rows["detection_row"] >= 0)
+        worthy = candidate & (rows["hits"] >= config.confirm_hits) & proven & (moved | sure)
+        if config.doubt and candidate.any():
+            believed = belief.belief(rows, self._now_s - rows["last_s"])
+            firm = (believed >= belief.FIRM) & (rows["evidence"] >= EVIDENCE_FIRM) & (size < belief.PLAIN_PX)
+            firm &= rows["hits"] >= max(2, config.confirm_hits - 1)
+            worthy = (worthy & (believed >= belief.FOUND)) | (candidate & firm)
+        return np.asarray(worthy)
 
     def _name(self, row: Rows) -> None:
         rows = self._table.rows
@@ -317,22 +352,46 @@ class Tracker:
         self._table.keep(~gone)
         return ended
 
+    def _doubt(self) -> NDArray[np.int64]:
+        """Which known tracks are believed. One doubted for long is known no more: returns the keys of those given up.
+
+        What is still seen there goes on as a candidate, which has to prove itself anew.
+        """
+        rows, config = self._table.rows, self._config
+        if not config.doubt or len(rows) == 0:
+            return np.zeros(0, np.int64)
+        gap = self._now_s - rows["last_s"]
+        known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
+        rows["doubted"] = known & (belief.belief(rows, gap) < np.where(rows["doubted"], belief.FOUND, belief.GONE))
+        rows["doubted_s"] = np.where(rows["doubted"], rows["doubted_s"] + self._step_s, 0.0)
+        given_up = np.flatnonzero(rows["doubted_s"] > config.coast_s + config.relink_s)
+        ended: NDArray[np.int64] = rows["key"][given_up]
+        if len(given_up):
+            learning.begin_again(self._table, given_up, key=self._next_key)
+            self._next_key += len(given_up)
+            self._table.keep(~np.isin(np.arange(len(self._table)), given_up))
+        return ended
+
     # --------------------------------------------------------------------------------------------------------- result
 
     def _rows(self, pts_s: float) -> Tracks:
         rows = self._table.rows
-        rows = rows[rows["state"] != LOST]
+        rows = take(rows, np.flatnonzero(rows["state"] != LOST))
         unseen = (rows["detection_row"] < 0)[:, None]
+        hidden = (
+            rows["doubted"]
+            | ((rows["state"] == COASTING) & (rows["twin"] | ~belief.foreseen(rows))) & self._config.doubt
+        )
         half = rows["wh"] / 2
         predicted = np.concatenate([rows["position"] - half, rows["position"] + half], axis=1)
         return Tracks(
-            id=rows["id"].copy(),
+            id=np.where(hidden, 0, rows["id"]),
             key=rows["key"].copy(),
             xyxy=np.where(unseen, predicted, rows["box"]).astype(np.float32),
             velocity_xy=rows["velocity"].astype(np.float32),
             score=rows["score"].astype(np.float32),
             label=rows["label"].copy(),
-            state=rows["state"].copy(),
+            state=np.where(hidden, TENTATIVE, rows["state"]).astype(np.uint8),
             age_s=(pts_s - rows["birth_pts_s"]).astype(np.float32),
-            detection_row=rows["detection_row"].copy(),
+            detection_row=np.where(hidden, -1, rows["detection_row"]).astype(np.int32),
         )

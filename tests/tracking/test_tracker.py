@@ -143,7 +143,7 @@ def test_a_struck_ball_keeps_its_id() -> None:
 
 @pytest.mark.parametrize("gap_s", [0.1, 0.4, 0.9])
 def test_hidden_for_a_while_and_found_again(gap_s: float) -> None:
-    scene = Scene(coast_s=0.5, relink_s=1.0)
+    scene = Scene(coast_s=0.5, relink_s=1.0, doubt=False)
     for k in range(15):
         scene.see(_boxes([100 + 9 * k, 300 + 2 * k]))
     hidden = round(gap_s * 30)

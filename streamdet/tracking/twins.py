@@ -1,0 +1,36 @@
+"""Two tracks on one small thing: one is hit, the other, unseen, is expected at the same place with the same speed.
+
+That comes of a detector that told one object twice for a moment, or of a turn that was none. In a crossing the speeds differ, and
+larger things do hide each other while they walk side by side: only small ones can be twins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.tracking.assignment import candidates
+from streamdet.tracking.belief import PLAIN_PX
+from streamdet.tracking.pairing import size_of
+
+__all__ = ["twins"]
+
+Rows = NDArray[np.intp]
+
+INSIDE = 0.6  # share of the size within which one is expected on the other
+ALONGSIDE_S = 0.1  # ... and would still be about there after this time
+
+
+def twins(rows: NDArray[Any], known: NDArray[np.bool_]) -> tuple[Rows, Rows]:
+    """Unseen rows among `known`, and for each the row of the one that is hit in its place."""
+    size = size_of(rows["wh"])
+    small = known & (size <= PLAIN_PX)
+    unseen = np.flatnonzero(small & (rows["detection_row"] < 0))
+    hit = np.flatnonzero(small & (rows["detection_row"] >= 0))
+    i, j, distance = candidates(rows["position"][unseen], 2 + INSIDE * size[unseen], rows["last"][hit], nearest=1)
+    one, other = unseen[i], hit[j]
+    apart = np.linalg.norm(rows["velocity"][one] - rows["velocity"][other], axis=1) * ALONGSIDE_S
+    same = (distance <= INSIDE * np.maximum(size[one], size[other])) & (apart <= size[one] + size[other])
+    return one[same], other[same]
