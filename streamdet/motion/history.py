@@ -36,7 +36,7 @@ TRAVELLED_PX, TRAVELLED_SHARE = 3.0, 0.35  # net way: at least so many px, and t
 STEPS, SLOW_STEPS = 2.0, 4.0  # ... and as many of its longest steps; the second where it mostly stands, and jumps
 MOSTLY = 0.6
 YOUNG_S = 0.2
-STANDS_S, STANDS_SHARE, STANDS_PX = 0.5, 0.9, 1.0
+STANDS_S, STANDS_SHARE, STANDS_PX = 0.5, 0.97, 1.0
 CREEPS_S, CREEPS_BELOW, CREEPER_PX = 0.5, 0.6, 16.0  # what creeps is far away, and so is small
 CREEP_LOGIT = 2.5
 STANDING, NOTHING = 0.35, 0.05  # strengths left: enough to go on with a track, but not for a new one; not even that
@@ -146,7 +146,7 @@ class History:
         young = popped & (traces["age_s"] < YOUNG_S)
         out[young] = np.minimum(out[young], STANDING)
         way = np.hypot(*(traces["smooth"] - traces["birth"]).T)
-        lies = (traces["stood"] >= STANDS_SHARE * traces["frames"]) & (way < STANDS_PX)
+        lies = (traces["stood"] >= STANDS_SHARE * traces["frames"] - 1) & (way < STANDS_PX)  # less the one in which it came
         nothing = popped & lies & (traces["age_s"] >= STANDS_S)
         nothing |= stood & self._restless(traces["centre"])
         out[nothing] = np.minimum(out[nothing], NOTHING)

@@ -6,15 +6,15 @@ the background *now*; the place a mover has just left does not, so a mover is on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import cv2
 import numpy as np
 
-from streamdet.motion.activity import BLOCK_PX, to_pixels, tolerant_difference
-from streamdet.types import F32, I32, U8, Bool
+from streamdet.motion.activity import BLOCK_PX
+from streamdet.motion.sheet import Box, Group, Sheet, pooled
+from streamdet.types import F32, I32, I64, U8, Bool
 
 __all__ = ["Box", "Planes", "Shapes", "Window", "find_regions"]
 
@@ -28,8 +28,6 @@ _STANDS_OUT_SHARE = 0.1
 _LARGE_SHARE = 0.8
 _POOLED_ABOVE_PX = ((100_000, 4), (25_000, 2))  # windows of more pixels are looked at in squares of so many px
 
-Box = tuple[int, int, int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class Planes:
@@ -39,11 +37,6 @@ class Planes:
     previous: U8
     background: U8
     tolerant: bool = False
-
-    def changed(self, xyxy: Box, then: U8) -> U8:
-        x1, y1, x2, y2 = xyxy
-        now, past = self.luma[y1:y2, x1:x2], then[y1:y2, x1:x2]
-        return tolerant_difference(now, past) if self.tolerant else np.asarray(cv2.absdiff(now, past), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +52,19 @@ class Window:
     pool: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Glance:
-    """One window with its measures: differences to background (`change`) and what moved here and now (`now`, the smaller of that
-    and the difference to the preceding frame), the level per pixel, and the differing pixels one by one."""
+    """One sheet with its measures: where pixels differ (`mask`), what moved here and now (`now`, the smaller of the differences
+    to background and preceding frame), the level per pixel, and the differing pixels one by one.
 
-    window: Window
-    count: int  # of regions
+    `windows`: the parts of the sheet; they are numbered from `first` on. `group`: the one each region lies in.
+    """
+
+    sheet: Sheet
+    windows: list[Window]
+    first: int
+    group: I32
+    mask: U8
     now: U8
     level: U8
     pixels: _Pixels
@@ -150,25 +149,32 @@ class Shapes:
 def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float = 60.0) -> tuple[Shapes, list[Window]]:
     """Regions of pixels that differ from the background by more than `threshold` (grey levels per block) in `active` blocks.
 
-    Groups of active blocks, with a margin of one block, are looked at one by one; many or large groups in one go. Then all
-    their regions are measured together, and the large ones searched for details no larger than `limit_px`.
+    Groups of active blocks, with a margin of one block, are looked at side by side on a sheet; many or large groups in one go.
+    Then all their regions are measured together, and the large ones searched for details no larger than `limit_px`.
     """
     if not active.any():
         return Shapes.concat([]), []
-    glances = [glance for xyxy, own in _groups(planes, active) if (glance := _look(planes, xyxy, threshold, own))]
+    glances: list[_Glance] = []
+    windows: list[Window] = []
+    for sheet in _sheets(_groups(planes, active)):
+        glance = _look(planes, sheet, threshold, len(windows))
+        if glance is not None:
+            glances.append(glance)
+            windows += glance.windows
     if not glances:
         return Shapes.concat([]), []
-    shapes = _measure(glances)
-    long = (shapes.xyxy[:, 2:] - shapes.xyxy[:, :2]).max(1, initial=0)
-    parts = [shapes]
-    for row in np.flatnonzero((long > _DETAILS_ABOVE_PX) & (shapes.moving > 0.02)):
-        part = _details(shapes[row : row + 1], glances[shapes.window[row]], limit_px)
+    whole, found = _measure(glances)
+    long = (whole.xyxy[:, 2:] - whole.xyxy[:, :2]).max(1, initial=0)
+    parts = [whole]
+    for row in np.flatnonzero((long > _DETAILS_ABOVE_PX) & (whole.moving > 0.02)).tolist():
+        part = _details(whole[row : row + 1], glances[found[row]], limit_px)
         if part is not None:
             parts.append(part)
-    return _with_surroundings(Shapes.concat(parts), glances), [glance.window for glance in glances]
+            found = np.append(found, np.full(len(part), found[row]))
+    return _with_surroundings(Shapes.concat(parts), glances, found), windows
 
 
-def _groups(planes: Planes, active: Bool) -> Iterator[tuple[Box, Bool]]:
+def _groups(planes: Planes, active: Bool) -> list[Group]:
     """Px boxes round groups of active blocks, and which blocks in each are the group's own."""
     height, width = planes.luma.shape
     grown = cv2.dilate(active.astype(np.uint8), _KERNEL)
@@ -176,59 +182,83 @@ def _groups(planes: Planes, active: Bool) -> Iterator[tuple[Box, Bool]]:
     boxes = stats[1:, :4].astype(np.int64)
     if count - 1 > _MOST_WINDOWS or (boxes[:, 2] * boxes[:, 3]).sum() > _LARGE_SHARE * active.size:
         boxes, groups = np.array([[0, 0, active.shape[1], active.shape[0]]]), np.asarray(grown, np.int32)
+    found = []
     for group, (column, row, columns, rows) in enumerate(boxes.tolist(), 1):
         own = groups[row : row + rows, column : column + columns] == group
         x1, y1 = column * BLOCK_PX, row * BLOCK_PX
-        yield (x1, y1, min(x1 + columns * BLOCK_PX, width), min(y1 + rows * BLOCK_PX, height)), own
+        found.append(Group((x1, y1, min(x1 + columns * BLOCK_PX, width), min(y1 + rows * BLOCK_PX, height)), own))
+    return found
 
 
-def _look(planes: Planes, xyxy: Box, threshold: F32, own: Bool) -> _Glance | None:
-    """The differing pixels of one window and how they hang together; None if there are none."""
-    x1, y1, x2, y2 = xyxy
-    pool = next((pool for pixels, pool in _POOLED_ABOVE_PX if (x2 - x1) * (y2 - y1) > pixels), 1)
-    level = np.ascontiguousarray(to_pixels(np.clip(threshold, 2, 250), xyxy)[::pool, ::pool])
+def _sheets(groups: list[Group]) -> list[Sheet]:
+    """The groups by how finely they are looked at."""
+    pools = [next((pool for pixels, pool in _POOLED_ABOVE_PX if group.area_px > pixels), 1) for group in groups]
+    return [
+        Sheet([group for group, own in zip(groups, pools, strict=True) if own == pool], pool)
+        for pool in sorted(set(pools))
+    ]
+
+
+def _look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> _Glance | None:
+    """The differing pixels of a sheet's windows and how they hang together; None if there are none. `first`: windows before."""
+    pool = sheet.pool
+    level = sheet.spread(np.clip(threshold, 2, 250), between=255)
     half = level // 2
-    change = _pooled(planes.changed(xyxy, planes.background), pool)
+    now, background = sheet.gather(planes.luma), sheet.gather(planes.background)
+    loose = pooled(_tolerant_difference(sheet, now, planes.background), pool)
+    change = loose if planes.tolerant else pooled(np.asarray(cv2.absdiff(now, background), np.uint8), pool)
     near_core = cv2.dilate(cv2.compare(change, level, cv2.CMP_GT), _NEAR)
     low = np.asarray(cv2.bitwise_and(cv2.compare(change, half, cv2.CMP_GT), near_core), np.uint8)
-    if not own.all():  # blocks of another group inside this rectangle are looked at with their own
-        block = BLOCK_PX // pool
-        low &= np.repeat(np.repeat(own, block, 0), block, 1)[: low.shape[0], : low.shape[1]] * np.uint8(255)
+    if not sheet.own.all():  # blocks of another group inside this rectangle are looked at with their own
+        low = np.asarray(cv2.bitwise_and(low, sheet.enlarged(sheet.own.astype(np.uint8) * np.uint8(255))), np.uint8)
     count, labels = cv2.connectedComponents(cv2.dilate(low, _KERNEL), connectivity=8)
     if count <= 1:
         return None
-    past = _pooled(planes.changed(xyxy, planes.previous), pool)
-    # edges of what stands still differ when camera or air tremble by a fraction of a pixel; with a pixel of slack they do not
-    here = np.s_[y1:y2, x1:x2]
-    now, background = planes.luma[here], planes.background[here]
-    loose = change if planes.tolerant else _pooled(tolerant_difference(now, background), pool)
-    y, x = np.nonzero(low)
-    bound = level[y, x]
+    if planes.tolerant:
+        past = pooled(_tolerant_difference(sheet, now, planes.previous), pool)
+    else:
+        past = pooled(np.asarray(cv2.absdiff(now, sheet.gather(planes.previous)), np.uint8), pool)
+    at = np.flatnonzero(low > 0)
+    y, x = np.divmod(at, low.shape[1])
+    number = sheet.number[y * pool // BLOCK_PX, x * pool // BLOCK_PX]
+    bound = level.ravel()[at]
     pixels = _Pixels(
-        region=labels[y, x] - 1,
-        x=x * pool + x1,
-        y=y * pool + y1,
-        value=change[y, x].astype(np.float32),
+        region=labels.ravel()[at] - 1,
+        x=x * pool + sheet.shift[number, 0],
+        y=y * pool + sheet.shift[number, 1],
+        value=change.ravel()[at].astype(np.float32),
         bound=bound.astype(np.float32),
-        stands_out=loose[y, x] > bound // 2,
-        moved=past[y, x] > bound // 2,
+        # edges of what stands still differ when camera or air tremble by a fraction of a pixel; with a pixel of slack not
+        stands_out=loose.ravel()[at] > bound // 2,
+        moved=past.ravel()[at] > bound // 2,
         brighter=now[y * pool, x * pool] > background[y * pool, x * pool],
     )
-    window = Window(xyxy, np.asarray(labels, np.int32), low, pool)
-    return _Glance(window, count - 1, np.minimum(change, past), level, pixels)
+    group = np.zeros(count - 1, np.int32)
+    group[pixels.region] = number
+    labels = np.asarray(labels, np.int32)
+    windows = [Window(g.xyxy, sheet.part(k, labels), sheet.part(k, low), pool) for k, g in enumerate(sheet.groups)]
+    return _Glance(sheet, windows, first, group, low, np.minimum(change, past), level, pixels)
 
 
-def _measure(glances: list[_Glance]) -> Shapes:
-    """All regions of all windows, those that are no noise."""
-    counts = np.array([glance.count for glance in glances])
+def _tolerant_difference(sheet: Sheet, now: U8, plane: U8) -> U8:
+    """:func:`~streamdet.motion.activity.tolerant_difference` in each window; what lies between them has no say."""
+    above = cv2.subtract(now, cv2.dilate(sheet.gather(plane), _KERNEL))
+    below = cv2.subtract(cv2.erode(sheet.gather(plane, between=255), _KERNEL), now)
+    return np.asarray(cv2.max(above, below), np.uint8)
+
+
+def _measure(glances: list[_Glance]) -> tuple[Shapes, I64]:
+    """All regions of all windows, those that are no noise, and the glance of each."""
+    counts = np.array([len(glance.group) for glance in glances])
     offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    window = np.repeat(np.arange(len(glances)), counts).astype(np.int32)
+    found = np.repeat(np.arange(len(glances)), counts)
+    window = np.concatenate([glance.group + np.int32(glance.first) for glance in glances])
     p = _Pixels.concat([glance.pixels for glance in glances], offsets.tolist())
 
     def total(weights: Any = None) -> F32:
         return np.bincount(p.region, weights, len(window)).astype(np.float32)
 
-    pool = np.array([glance.window.pool for glance in glances], np.float32)[window]
+    pool = np.array([glance.sheet.pool for glance in glances], np.float32)[found]
     core, pixels = total(p.value > p.bound), total()
     keep = np.flatnonzero(
         (core > 0)
@@ -239,8 +269,8 @@ def _measure(glances: list[_Glance]) -> Shapes:
     contrast = np.asarray(total(p.value * p.value) / np.maximum(total(p.value), 1), np.float32)
     ratio = contrast * n / total(p.bound).clip(1)
     none = np.zeros(len(window), np.float32)
-    end = np.array([glance.window.xyxy[2:] for glance in glances], np.float32)[window]
-    return Shapes(
+    end = np.array([window.xyxy[2:] for glance in glances for window in glance.windows], np.float32)[window]
+    shapes = Shapes(
         xyxy=_tight(p, contrast, pool, end),
         area=n * pool**2,
         core=core * pool**2,
@@ -254,8 +284,9 @@ def _measure(glances: list[_Glance]) -> Shapes:
         around=none,
         around_now=none,
         window=window,
-        label=(np.arange(len(window)) - offsets[window] + 1).astype(np.int32),
-    )[keep]
+        label=(np.arange(len(window)) - offsets[found] + 1).astype(np.int32),
+    )
+    return shapes[keep], found[keep]
 
 
 def _tight(p: _Pixels, contrast: F32, pool: F32, end: F32) -> F32:
@@ -271,41 +302,31 @@ def _tight(p: _Pixels, contrast: F32, pool: F32, end: F32) -> F32:
     return np.concatenate([low.T.astype(np.float32), corner.astype(np.float32)], 1)
 
 
-def _pooled(plane: U8, pool: int) -> U8:
-    """Maxima of squares of `pool` x `pool` px, a power of two; the last ones may be partial."""
-    while pool > 1:
-        if plane.shape[0] % 2 or plane.shape[1] % 2:
-            plane = np.pad(plane, ((0, plane.shape[0] % 2), (0, plane.shape[1] % 2)))
-        rows = np.maximum(plane[::2], plane[1::2])
-        plane, pool = np.maximum(rows[:, ::2], rows[:, 1::2]), pool // 2
-    return plane
-
-
-def _with_surroundings(shapes: Shapes, glances: list[_Glance]) -> Shapes:
+def _with_surroundings(shapes: Shapes, glances: list[_Glance], found: I64) -> Shapes:
     """Fill in ``around`` and ``around_now``."""
     around, around_now = np.zeros(len(shapes), np.float32), np.zeros(len(shapes), np.float32)
-    for number in np.unique(shapes.window):
-        glance, rows = glances[number], shapes.window == number
-        window = glance.window
-        now = cv2.bitwise_and(window.mask, cv2.compare(glance.now, glance.level // 2, cv2.CMP_GT))
-        box = _in_window(shapes.xyxy[rows], window)
-        around[rows], around_now[rows] = _ring_share(window.mask, box), _ring_share(np.asarray(now, np.uint8), box)
+    for number, glance in enumerate(glances):
+        rows = np.flatnonzero(found == number)
+        now = cv2.bitwise_and(glance.mask, cv2.compare(glance.now, glance.level // 2, cv2.CMP_GT))
+        group = shapes.window[rows] - glance.first
+        box, bounds = _on_sheet(shapes.xyxy[rows], glance.sheet, group), glance.sheet.bounds()[group]
+        around[rows] = _ring_share(glance.mask, box, bounds)
+        around_now[rows] = _ring_share(np.asarray(now, np.uint8), box, bounds)
     return replace(shapes, around=around, around_now=around_now)
 
 
-def _in_window(xyxy: F32, window: Window) -> Any:
-    """From px of the frame to pixels of a window, (R,4) int."""
-    local = xyxy - np.tile(np.array(window.xyxy[:2], np.float32), 2)
-    return np.ceil(local / window.pool).astype(np.int64)  # only the far corner of a last, partial pixel is no multiple
+def _on_sheet(xyxy: F32, sheet: Sheet, group: I32) -> Any:
+    """From px of the frame to pixels of a sheet, (R,4) int."""
+    local = xyxy - np.tile(sheet.shift[group], 2)
+    return np.ceil(local / sheet.pool).astype(np.int64)  # only the far corner of a last, partial pixel is no multiple
 
 
-def _ring_share(mask: U8, inner: Any) -> F32:
-    """(R,) share of set (255) pixels in a ring round each box, as wide as half the box and 3 px."""
+def _ring_share(mask: U8, inner: Any, bounds: Any) -> F32:
+    """(R,) share of set (255) pixels in a ring round each box, as wide as half the box and 3 px, within its `bounds`."""
     total = cv2.integral(mask)
-    height, width = mask.shape
     reach = 3 + (inner[:, 2:] - inner[:, :2]).max(1, keepdims=True) // 2
     outer = np.concatenate([inner[:, :2] - reach, inner[:, 2:] + reach], 1)
-    outer = np.clip(outer, 0, [width, height, width, height])
+    outer = np.clip(outer, np.tile(bounds[:, :2], 2), np.tile(bounds[:, 2:], 2))
 
     def inside(box: Any) -> Any:
         x1, y1, x2, y2 = box.T
@@ -324,9 +345,12 @@ def _details(whole: Shapes, glance: _Glance, limit_px: float) -> Shapes | None:
     The threshold is doubled until parts no larger than `limit_px` come apart (a component tree with four levels).
     Only what moved here and now counts.
     """
-    window, limit = glance.window, limit_px / glance.window.pool
-    x1, y1, x2, y2 = _in_window(whole.xyxy, window)[0].tolist()
-    own = (window.labels[y1:y2, x1:x2] == whole.label[0]) & (window.mask[y1:y2, x1:x2] > 0)
+    pool, window = glance.sheet.pool, glance.windows[whole.window[0] - glance.first]
+    limit = limit_px / pool
+    x1, y1, x2, y2 = _on_sheet(whole.xyxy, glance.sheet, whole.window - glance.first)[0].tolist()
+    left, top = (glance.sheet.places[whole.window[0] - glance.first] // pool).tolist()
+    own = window.labels[y1 - top : y2 - top, x1 - left : x2 - left] == whole.label[0]
+    own &= glance.mask[y1:y2, x1:x2] > 0
     value = np.where(own, glance.now[y1:y2, x1:x2], 0).astype(np.uint8)
     bound = float(glance.level[y1:y2, x1:x2][own].mean())
     parts = []
@@ -360,9 +384,9 @@ def _details(whole: Shapes, glance: _Glance, limit_px: float) -> Shapes | None:
     n = len(box)
     one = np.ones(n, np.float32)
     return Shapes(
-        xyxy=(box * window.pool + np.tile(whole.xyxy[0, :2], 2)).astype(np.float32),
-        area=area.astype(np.float32) * window.pool**2,
-        core=area.astype(np.float32) * window.pool**2,
+        xyxy=(box * pool + np.tile(whole.xyxy[0, :2], 2)).astype(np.float32),
+        area=area.astype(np.float32) * pool**2,
+        core=area.astype(np.float32) * pool**2,
         contrast=peak.astype(np.float32),
         ratio=(peak / bound).astype(np.float32),
         moving=one,

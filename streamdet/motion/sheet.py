@@ -1,0 +1,128 @@
+"""Many small windows of a picture side by side on one sheet: every operation then costs one call instead of fifty.
+
+Windows are whole blocks; between them lies one block in which nothing ever differs, more than any neighbourhood operation
+reaches. A sheet of one window is that window: a view, nothing is copied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.motion.activity import BLOCK_PX
+from streamdet.types import F32, I64, U8, Bool
+
+__all__ = ["Box", "Group", "Sheet", "pooled"]
+
+Box = tuple[int, int, int, int]
+_WIDTH_SHARE = 1.3  # of the side of a square of the same area: room for what does not fit together
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """A rectangle of the picture, px, from block to block, and (rows, columns) which of its blocks are looked at."""
+
+    xyxy: Box
+    own: Bool
+
+    @property
+    def area_px(self) -> int:
+        x1, y1, x2, y2 = self.xyxy
+        return (x2 - x1) * (y2 - y1)
+
+
+class Sheet:
+    """Lays out `groups`, to be looked at in squares of `pool` px (1, 2 or 4).
+
+    Attributes:
+        places: (G,2) px of each group's top left corner on the sheet. wh: px, whole blocks unless it is one window only.
+        own: (rows, columns) of blocks that are looked at. number: the group each block belongs to.
+    """
+
+    def __init__(self, groups: list[Group], pool: int) -> None:
+        self.groups, self.pool = groups, pool
+        blocks = np.array([group.own.shape[::-1] for group in groups])
+        at, (columns, rows) = _shelves(blocks)
+        self.places = at * BLOCK_PX
+        x1, y1, x2, y2 = groups[0].xyxy
+        self.wh = (x2 - x1, y2 - y1) if len(groups) == 1 else (columns * BLOCK_PX, rows * BLOCK_PX)
+        self.own = np.zeros((rows, columns), np.bool_)
+        self.number = np.zeros((rows, columns), np.int32)
+        for number, (group, (x, y), (w, h)) in enumerate(zip(groups, at.tolist(), blocks.tolist(), strict=True)):
+            self.own[y : y + h, x : x + w] = group.own
+            self.number[y : y + h, x : x + w] = number
+        corner = np.array([group.xyxy[:2] for group in groups], np.int64)
+        self.shift = corner - self.places  # (G,2) from px of the sheet to px of the frame
+
+    def gather(self, plane: U8, *, between: int = 0) -> U8:
+        """The windows of a plane; `between` them this level."""
+        if len(self.groups) == 1:
+            x1, y1, x2, y2 = self.groups[0].xyxy
+            return plane[y1:y2, x1:x2]
+        sheet = np.full(self.wh[::-1], between, np.uint8)
+        for group, (x, y) in zip(self.groups, self.places.tolist(), strict=True):
+            x1, y1, x2, y2 = group.xyxy
+            sheet[y : y + y2 - y1, x : x + x2 - x1] = plane[y1:y2, x1:x2]
+        return sheet
+
+    def spread(self, blocks: F32 | U8, *, between: int = 0) -> U8:
+        """A block map of the frame as one value per (pooled) pixel of the sheet."""
+        sheet = np.full(self.own.shape, between, np.uint8)
+        for group, (x, y) in zip(self.groups, (self.places // BLOCK_PX).tolist(), strict=True):
+            column, row = group.xyxy[0] // BLOCK_PX, group.xyxy[1] // BLOCK_PX
+            h, w = group.own.shape
+            sheet[y : y + h, x : x + w] = blocks[row : row + h, column : column + w]
+        return self.enlarged(sheet)
+
+    def enlarged(self, blocks: U8) -> U8:
+        """A block map of the sheet as one value per (pooled) pixel."""
+        side, (width, height) = BLOCK_PX // self.pool, self.wh
+        size = (blocks.shape[1] * side, blocks.shape[0] * side)
+        large = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)
+        return np.asarray(large[: -(-height // self.pool), : -(-width // self.pool)], np.uint8)
+
+    def part(self, number: int, sheet: NDArray[Any]) -> NDArray[Any]:
+        """Group `number`'s own rectangle of a (pooled) sheet, as a view."""
+        x, y = (self.places[number] // self.pool).tolist()
+        x1, y1, x2, y2 = self.groups[number].xyxy
+        return sheet[y : y + -(-(y2 - y1) // self.pool), x : x + -(-(x2 - x1) // self.pool)]
+
+    def bounds(self) -> I64:
+        """(G,4) xyxy of the groups' rectangles, in (pooled) pixels of the sheet."""
+        size = np.array([(g.xyxy[2] - g.xyxy[0], g.xyxy[3] - g.xyxy[1]) for g in self.groups])
+        low = self.places // self.pool
+        return np.concatenate([low, low - (-size // self.pool)], 1)
+
+
+def _shelves(blocks: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    """Where rectangles of (G,2) columns and rows go, one block apart, and the columns and rows of the whole."""
+    if len(blocks) == 1:
+        return np.zeros((1, 2), np.int64), (int(blocks[0, 0]), int(blocks[0, 1]))
+    room = max(int(_WIDTH_SHARE * np.sqrt((blocks + 1).prod(1).sum())), int(blocks[:, 0].max()))
+    at = np.zeros((len(blocks), 2), np.int64)
+    x = y = tall = wide = 0
+    for row in np.argsort(-blocks[:, 1], kind="stable").tolist():
+        columns, rows = blocks[row].tolist()
+        if x + columns > room:
+            x, y, tall = 0, y + tall + 1, 0
+        at[row] = x, y
+        x, tall = x + columns + 1, max(tall, rows)
+        wide = max(wide, x - 1)
+    return at, (wide, y + tall)
+
+
+def pooled(plane: U8, pool: int) -> U8:
+    """Maxima of squares of `pool` x `pool` px, a power of two; the last ones may be partial."""
+    if pool == 1:
+        return plane
+    height, width = plane.shape
+    if height % pool or width % pool:
+        plane = np.pad(plane, ((0, -height % pool), (0, -width % pool)))
+    rows = np.maximum.reduce(plane.reshape(-1, pool, plane.shape[1]), axis=1)
+    while pool > 1:  # pairwise is four times faster than one reduction over a short last axis
+        rows, pool = np.maximum(rows[:, ::2], rows[:, 1::2]), pool // 2
+    return np.asarray(rows, np.uint8)
