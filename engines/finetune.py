@@ -94,6 +94,7 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
         print(
             f"{name}: tp {score['tp']} fp {score['fp']} fn {score['fn']} F1 {score['f1']:.3f}, frames {test[0]} to {test[1] - 1}"
         )
+    print(_verdict(before["f1"], after["f1"], start.stem, given.output))
     return {
         "clip": given.clip.name,
         "start": Contender(start.stem, str(start)).sha256,
@@ -106,6 +107,12 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
         "before": before,
         "after": after,
     }
+
+
+def _verdict(before: float, after: float, start: str, output: Path) -> str:
+    if after > before:
+        return f"better on frames it was not trained on: use --model {output}"
+    return f"not better on frames it was not trained on: stay with {start}, or label more ({output} is written all the same)"
 
 
 def _span(text: str | None, usual: tuple[int, int]) -> tuple[int, int]:
