@@ -4,7 +4,7 @@ A detector's score is taken as the chance to be right (ours are calibrated so), 
 one track are far from independent (a bright speck fools the network in every frame), so the *mean* over the last moments counts
 in full and the number of hits only by its logarithm. A frame without a hit speaks against the track, as a poor score does.
 What goes its way speaks for it: a limb, a shoe, a racket that is swung to and fro, a flickering speck come back to where they
-were; a ball flies on; what hovers has to score higher. The weights were fitted by logistic regression on rendered clips, held-out
+were; a ball flies on; what hovers has to score higher, and what does not stir at all higher still. The weights were fitted by logistic regression on rendered clips, held-out
 clips of the air set, a tennis clip and street scenes: zero is an even chance.
 
 Only small things are doubted: from :data:`PLAIN_PX` on a thing shows by its looks what it is, and what follows people and cars
@@ -41,6 +41,11 @@ FAR_PX, FAR_S = (
     32.0,
     1.5,
 )  # what has come this far from where it was on average of late is on its way, however it wobbles
+STILL, STILL_PX, STILL_S = (
+    1.5,
+    1.0,
+    1.0,
+)  # a hovering drone sways by a pixel or more within a second or two; a lamp does not
 START = -1.6
 UNSEEN, GAP_PER_S = 0.7, 9.0  # what not being hit in this frame, and for how long, takes away
 OVERLAPS = 0.6  # share of the size by which a prediction may be off (standard deviation) and still be worth showing
@@ -86,10 +91,12 @@ def belief(rows: NDArray[Any], gap_s: F64) -> F64:
 
 
 def _course(rows: NDArray[Any], size_px: F64) -> F64:
-    """(N,) 0 for what stays on the spot or returns to it, 1 for what goes its way."""
-    flow, way = rows["flow"], rows["smooth"] - rows["anchor"]
+    """(N,) 1 for what goes its way, 0 for what wanders on the spot or returns to it, -STILL for what does not stir at all."""
+    flow, way = rows["flow"], np.linalg.norm(rows["smooth"] - rows["anchor"], axis=1)
     of_late = np.hypot(flow[:, 0], flow[:, 1]) / (rows["flow_length"] + SOFT_PX + SOFT_SHARE * size_px)
-    return np.asarray(np.maximum(of_late, np.minimum(np.hypot(way[:, 0], way[:, 1]) / FAR_PX, 1.0)))
+    watched = 1 - np.exp(-(rows["last_s"] - rows["birth_s"]) / STILL_S)
+    still = STILL * watched * np.exp(-((way / STILL_PX) ** 2))
+    return np.asarray(np.maximum(of_late, np.minimum(way / FAR_PX, 1.0)) - still)
 
 
 def foreseen(rows: NDArray[Any]) -> NDArray[np.bool_]:

@@ -110,6 +110,18 @@ def test_a_slow_distant_plane_of_poor_score_is_shown_once_it_has_gone_its_way() 
     assert scene.share_shown(60) > 0.95
 
 
+def test_what_does_not_stir_at_all_is_shown_only_if_it_scores_high() -> None:
+    """A lamp, the tip of a pole: the same finding in every frame. A drone that sways by a few pixels needs no more than usual."""
+    lamp, sure, drone = Scene(), Scene(), Scene()
+    for k in range(150):
+        lamp.see(_boxes([300, 300], score=0.65))
+        sure.see(_boxes([300, 300], score=0.93))
+        drone.see(_boxes([300 + 3 * np.sin(k / 15), 300], score=0.65))
+    assert lamp.share_shown(45) == 0
+    assert sure.share_shown(3) == 1
+    assert drone.share_shown(3) == 1
+
+
 def test_believed_firmly_it_is_confirmed_one_hit_earlier() -> None:
     for score, first in ((0.97, 1), (0.6, 2)):
         scene = Scene()
@@ -143,12 +155,12 @@ def test_a_track_that_proves_wrong_is_hidden_then_ended_and_what_is_there_must_p
 def test_a_short_doubt_costs_no_identity() -> None:
     scene = Scene()
     for _ in range(10):
-        scene.see(_boxes([300, 300], score=0.8))
+        scene.see(_boxes([300, 300], score=0.93))
     for _ in range(24):
         scene.see(_boxes([300, 300], score=0.26))
     assert len(scene.shown[-1]) == 0
     for _ in range(15):
-        scene.see(_boxes([300, 300], score=0.8))
+        scene.see(_boxes([300, 300], score=0.93))
     assert scene.shown[-1].id.tolist() == [1]
     assert scene.ended == []
 
