@@ -146,7 +146,9 @@ class History:
         young = popped & (traces["age_s"] < YOUNG_S)
         out[young] = np.minimum(out[young], STANDING)
         way = np.hypot(*(traces["smooth"] - traces["birth"]).T)
-        lies = (traces["stood"] >= STANDS_SHARE * traces["frames"] - 1) & (way < STANDS_PX)  # less the one in which it came
+        lies = (traces["stood"] >= STANDS_SHARE * traces["frames"] - 1) & (
+            way < STANDS_PX
+        )  # less the one in which it came
         nothing = popped & lies & (traces["age_s"] >= STANDS_S)
         nothing |= stood & self._restless(traces["centre"])
         out[nothing] = np.minimum(out[nothing], NOTHING)

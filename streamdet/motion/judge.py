@@ -40,17 +40,22 @@ def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hol
     patches: list[Patch] = []
     standing = np.zeros(age_s.shape, bool)
     still = np.flatnonzero(shapes.moving < _STILL_BELOW)
-    for rank, row in enumerate(still[np.argsort(-shapes.area[still], kind="stable")].tolist()):
-        x1, y1, x2, y2 = shapes.xyxy[row].astype(int).tolist()
-        blocks = np.s_[y1 // BLOCK_PX : -(-y2 // BLOCK_PX), x1 // BLOCK_PX : -(-x2 // BLOCK_PX)]
+    still = still[np.argsort(-shapes.area[still], kind="stable")]
+    speck = (shapes.area[still] < _SPECK_AREA_PX) & (shapes.ratio[still] < _SPECK_RATIO)
+    patience_s = np.where(speck, min(_SPECK_HOLD_S, hold_s), hold_s).tolist()
+    near = shapes.xyxy[still].astype(np.int64)
+    near[:, 2:] += BLOCK_PX - 1
+    for rank, (row, (left, top, right, bottom)) in enumerate(
+        zip(still.tolist(), (near // BLOCK_PX).tolist(), strict=True)
+    ):
+        blocks = np.s_[top:bottom, left:right]
         age = age_s[blocks]
-        speck = shapes.area[row] < _SPECK_AREA_PX and shapes.ratio[row] < _SPECK_RATIO
-        if float(np.sort(age, axis=None)[age.size // 2]) > (min(_SPECK_HOLD_S, hold_s) if speck else hold_s):
+        if float(age.max()) > patience_s[rank] and float(np.sort(age, axis=None)[age.size // 2]) > patience_s[rank]:
             patches.append(_mask_of(shapes, windows, row, planes.luma.shape))
             keep[row] = False
             continue
         standing[blocks] = True
-        if rank >= _MOST_TESTED or (float(age.min()) + 0.02 * (x1 // BLOCK_PX % 4)) % _TEST_EVERY_S > dt_s:
+        if rank >= _MOST_TESTED or (float(age.min()) + 0.02 * (left % 4)) % _TEST_EVERY_S > dt_s:
             continue  # tested when it appeared; what becomes a ghost later is found soon enough
         x, y, mask = _mask_of(shapes, windows, row, planes.luma.shape)
         found = _ghosts(planes, x, y, mask, mixed=abs(float(shapes.sign[row])) < 0.9)
@@ -70,10 +75,12 @@ def _mask_of(shapes: Shapes, windows: list[Window], row: int, shape: tuple[int, 
     inside = np.s_[(y1 - wy) // pool : -(-(y2 - wy) // pool), (x1 - wx) // pool : -(-(x2 - wx) // pool)]
     own = ((window.labels[inside] == shapes.label[row]) & (window.mask[inside] > 0)).astype(np.uint8)
     if pool > 1:
-        own = np.repeat(np.repeat(own, pool, 0), pool, 1)[: y2 - y1, : x2 - x1]
+        large = cv2.resize(own, (own.shape[1] * pool, own.shape[0] * pool), interpolation=cv2.INTER_NEAREST)
+        own = np.asarray(large[: y2 - y1, : x2 - x1], np.uint8)
     left, top = min(2, x1), min(2, y1)
     right, bottom = min(2, shape[1] - x2), min(2, shape[0] - y2)
-    return x1 - left, y1 - top, np.pad(own, ((top, bottom), (left, right)))
+    padded = cv2.copyMakeBorder(own, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)
+    return x1 - left, y1 - top, np.asarray(padded, np.uint8)
 
 
 def _ghosts(planes: Planes, x: int, y: int, mask: U8, *, mixed: bool) -> list[U8]:
@@ -88,8 +95,8 @@ def _ghosts(planes: Planes, x: int, y: int, mask: U8, *, mixed: bool) -> list[U8
     edges_now, edges_then = (cv2.morphologyEx(p, cv2.MORPH_GRADIENT, _KERNEL) for p in (now, then))
 
     def is_ghost(part: U8) -> bool:
-        outline = cv2.morphologyEx(part, cv2.MORPH_GRADIENT, _KERNEL) > 0
-        return bool(edges_then[outline].mean() > 1.5 * edges_now[outline].mean() + 3.0)
+        outline = cv2.morphologyEx(part, cv2.MORPH_GRADIENT, _KERNEL)
+        return bool(cv2.mean(edges_then, outline)[0] > 1.5 * cv2.mean(edges_now, outline)[0] + 3.0)
 
     if is_ghost(mask):
         return [mask]

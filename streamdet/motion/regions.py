@@ -26,6 +26,7 @@ _DETAILS_ABOVE_PX = 24.0
 _SMALLEST_AREA_PX = 2
 _STANDS_OUT_SHARE = 0.1
 _LARGE_SHARE = 0.8
+_STRIPE_PIXELS = 65_536
 _POOLED_ABOVE_PX = ((100_000, 4), (25_000, 2))  # windows of more pixels are looked at in squares of so many px
 
 
@@ -204,9 +205,7 @@ def _look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> _Glance |
     pool = sheet.pool
     level = sheet.spread(np.clip(threshold, 2, 250), between=255)
     half = level // 2
-    now, background = sheet.gather(planes.luma), sheet.gather(planes.background)
-    loose = pooled(_tolerant_difference(sheet, now, planes.background), pool)
-    change = loose if planes.tolerant else pooled(np.asarray(cv2.absdiff(now, background), np.uint8), pool)
+    change, loose, past = _differences(planes, sheet)
     near_core = cv2.dilate(cv2.compare(change, level, cv2.CMP_GT), _NEAR)
     low = np.asarray(cv2.bitwise_and(cv2.compare(change, half, cv2.CMP_GT), near_core), np.uint8)
     if not sheet.own.all():  # blocks of another group inside this rectangle are looked at with their own
@@ -214,24 +213,21 @@ def _look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> _Glance |
     count, labels = cv2.connectedComponents(cv2.dilate(low, _KERNEL), connectivity=8)
     if count <= 1:
         return None
-    if planes.tolerant:
-        past = pooled(_tolerant_difference(sheet, now, planes.previous), pool)
-    else:
-        past = pooled(np.asarray(cv2.absdiff(now, sheet.gather(planes.previous)), np.uint8), pool)
     at = np.flatnonzero(low > 0)
     y, x = np.divmod(at, low.shape[1])
     number = sheet.number[y * pool // BLOCK_PX, x * pool // BLOCK_PX]
     bound = level.ravel()[at]
+    place = y * pool + sheet.shift[number, 1], x * pool + sheet.shift[number, 0]
     pixels = _Pixels(
         region=labels.ravel()[at] - 1,
-        x=x * pool + sheet.shift[number, 0],
-        y=y * pool + sheet.shift[number, 1],
+        x=place[1],
+        y=place[0],
         value=change.ravel()[at].astype(np.float32),
         bound=bound.astype(np.float32),
         # edges of what stands still differ when camera or air tremble by a fraction of a pixel; with a pixel of slack not
         stands_out=loose.ravel()[at] > bound // 2,
         moved=past.ravel()[at] > bound // 2,
-        brighter=now[y * pool, x * pool] > background[y * pool, x * pool],
+        brighter=planes.luma[place] > planes.background[place],
     )
     group = np.zeros(count - 1, np.int32)
     group[pixels.region] = number
@@ -240,10 +236,41 @@ def _look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> _Glance |
     return _Glance(sheet, windows, first, group, low, np.minimum(change, past), level, pixels)
 
 
-def _tolerant_difference(sheet: Sheet, now: U8, plane: U8) -> U8:
-    """:func:`~streamdet.motion.activity.tolerant_difference` in each window; what lies between them has no say."""
-    above = cv2.subtract(now, cv2.dilate(sheet.gather(plane), _KERNEL))
-    below = cv2.subtract(cv2.erode(sheet.gather(plane, between=255), _KERNEL), now)
+def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8]:
+    """(Pooled) differences on a sheet: to the background, to it with a pixel of slack, and to the preceding frame.
+
+    Line by line of stripes that stay in the cache.
+    """
+    pool, (width, height) = sheet.pool, sheet.wh
+    now, background, previous = (sheet.gather(p) for p in (planes.luma, planes.background, planes.previous))
+    # what lies between the windows must have no say: it is lowest where the highest is sought, and highest where the lowest
+    roofs = [
+        sheet.gather(p, between=255)
+        for p in ((planes.background, planes.previous) if planes.tolerant else (planes.background,))
+    ]
+    change, loose, past = (np.empty((-(-height // pool), -(-width // pool)), np.uint8) for _ in range(3))
+    stripe = max(16, _STRIPE_PIXELS // width // 4 * 4)
+    for top in range(0, height, stripe):
+        bottom = min(top + stripe, height)
+        rows = slice(top // pool, -(-bottom // pool))
+        here = now[top:bottom]
+        slack = _tolerant_difference(here, background, roofs[0], top)
+        loose[rows] = pooled(slack, pool)
+        if planes.tolerant:
+            change[rows] = loose[rows]
+            past[rows] = pooled(_tolerant_difference(here, previous, roofs[1], top), pool)
+        else:
+            change[rows] = pooled(np.asarray(cv2.absdiff(here, background[top:bottom]), np.uint8), pool)
+            past[rows] = pooled(np.asarray(cv2.absdiff(here, previous[top:bottom]), np.uint8), pool)
+    return change, loose, past
+
+
+def _tolerant_difference(now: U8, floor: U8, roof: U8, top: int) -> U8:
+    """:func:`~streamdet.motion.activity.tolerant_difference` of the lines from `top` on."""
+    first, last = max(top - 1, 0), top + len(now) + 1
+    lines = slice(top - first, top - first + len(now))
+    above = cv2.subtract(now, cv2.dilate(floor[first:last], _KERNEL)[lines])
+    below = cv2.subtract(cv2.erode(roof[first:last], _KERNEL)[lines], now)
     return np.asarray(cv2.max(above, below), np.uint8)
 
 
@@ -291,15 +318,16 @@ def _measure(glances: list[_Glance]) -> tuple[Shapes, I64]:
 
 def _tight(p: _Pixels, contrast: F32, pool: F32, end: F32) -> F32:
     """Boxes round the pixels above a quarter of their region's contrast: what is fainter is blur, ringing or noise."""
-    strong = p.value > 0.25 * contrast[p.region]
-    row = p.region[strong]
-    low = np.full((2, len(contrast)), np.iinfo(np.int32).max, np.int32)
-    high = np.zeros((2, len(contrast)), np.int32)
-    for axis, place in enumerate((p.x[strong].astype(np.int32), p.y[strong].astype(np.int32))):
-        np.minimum.at(low[axis], row, place)
-        np.maximum.at(high[axis], row, place)
-    corner = np.minimum(high.T + pool[:, None], end)
-    return np.concatenate([low.T.astype(np.float32), corner.astype(np.float32)], 1)
+    strong = np.flatnonzero(p.value > np.float32(0.25) * contrast[p.region])
+    low = np.full((len(contrast), 2), np.iinfo(np.int32).max, np.int32)
+    high = np.zeros((len(contrast), 2), np.int32)
+    row, x, y = p.region[strong], p.x[strong], p.y[strong]
+    low[row[::-1], 1], high[row, 1] = y[::-1], y  # pixels come line by line, and the last one written stays
+    across = np.argsort(x.astype(np.uint16), kind="stable")
+    row, x = row[across], x[across]
+    low[row[::-1], 0], high[row, 0] = x[::-1], x
+    corner = np.minimum(high + pool[:, None], end)
+    return np.concatenate([low.astype(np.float32), corner.astype(np.float32)], 1)
 
 
 def _with_surroundings(shapes: Shapes, glances: list[_Glance], found: I64) -> Shapes:
@@ -351,30 +379,30 @@ def _details(whole: Shapes, glance: _Glance, limit_px: float) -> Shapes | None:
     left, top = (glance.sheet.places[whole.window[0] - glance.first] // pool).tolist()
     own = window.labels[y1 - top : y2 - top, x1 - left : x2 - left] == whole.label[0]
     own &= glance.mask[y1:y2, x1:x2] > 0
-    value = np.where(own, glance.now[y1:y2, x1:x2], 0).astype(np.uint8)
-    bound = float(glance.level[y1:y2, x1:x2][own].mean())
+    value = np.asarray(cv2.bitwise_and(glance.now[y1:y2, x1:x2], own.view(np.uint8) * np.uint8(255)), np.uint8)
+    bound = float(cv2.mean(glance.level[y1:y2, x1:x2], own.view(np.uint8))[0])
     parts = []
     for factor in (1, 2, 4, 8):
         if bound * factor > 200:
             break
-        high = (value > int(bound * factor)).astype(np.uint8)
+        high = (value > int(bound * factor)).view(np.uint8)
         count, labels, stats, _ = cv2.connectedComponentsWithStats(high, connectivity=8)
         if count <= 1:
             break
-        long = stats[:, 2:4].max(1)
-        small = (long <= limit) & (stats[:, 4] >= 2)
+        small = stats[:, 2:4].max(1) <= limit
         small[0] = False
-        rows = np.flatnonzero(small)
+        at = np.flatnonzero(high)
+        flat, v = labels.ravel()[at], value.ravel()[at]
+        rows = np.flatnonzero(small & (stats[:, 4] >= 2))
         if len(rows):
-            at = np.flatnonzero(high)
-            flat, v = labels.ravel()[at], value.ravel()[at].astype(np.float32)
-            mass, square = np.bincount(flat, v, count), np.bincount(flat, v * v, count)
+            weight = v.astype(np.float32)
+            mass, square = np.bincount(flat, weight, count), np.bincount(flat, weight * weight, count)
             peak = (square / np.maximum(mass, 1))[rows]
             box = stats[rows, :4].astype(np.float32)
             box[:, 2:] += box[:, :2]
             parts.append((box, stats[rows, 4], peak, peak / (bound * factor)))
-        value[(long <= limit)[labels]] = 0
-        if not value.any():
+        value.ravel()[at[small[flat]]] = 0
+        if small[1:].all():
             break
     if not parts:
         return None
