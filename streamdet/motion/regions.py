@@ -248,29 +248,34 @@ def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8]:
         sheet.gather(p, between=255)
         for p in ((planes.background, planes.previous) if planes.tolerant else (planes.background,))
     ]
-    change, loose, past = (np.empty((-(-height // pool), -(-width // pool)), np.uint8) for _ in range(3))
-    stripe = max(16, _STRIPE_PIXELS // width // 4 * 4)
+    change, loose, past = (np.zeros((-(-height // pool), -(-width // pool)), np.uint8) for _ in range(3))
+    stripe = max(BLOCK_PX, _STRIPE_PIXELS // width // BLOCK_PX * BLOCK_PX)
     for top in range(0, height, stripe):
         bottom = min(top + stripe, height)
-        rows = slice(top // pool, -(-bottom // pool))
-        here = now[top:bottom]
-        slack = _tolerant_difference(here, background, roofs[0], top)
-        loose[rows] = pooled(slack, pool)
+        columns = np.flatnonzero(sheet.own[top // BLOCK_PX : -(-bottom // BLOCK_PX)].any(0))
+        if not len(columns):
+            continue
+        left, right = int(columns[0]) * BLOCK_PX, min((int(columns[-1]) + 1) * BLOCK_PX, width)
+        part = np.s_[top // pool : -(-bottom // pool), left // pool : -(-right // pool)]
+        here = np.s_[top:bottom, left:right]
+        loose[part] = pooled(_tolerant_difference(now, background, roofs[0], here), pool)
         if planes.tolerant:
-            change[rows] = loose[rows]
-            past[rows] = pooled(_tolerant_difference(here, previous, roofs[1], top), pool)
+            change[part] = loose[part]
+            past[part] = pooled(_tolerant_difference(now, previous, roofs[1], here), pool)
         else:
-            change[rows] = pooled(np.asarray(cv2.absdiff(here, background[top:bottom]), np.uint8), pool)
-            past[rows] = pooled(np.asarray(cv2.absdiff(here, previous[top:bottom]), np.uint8), pool)
+            change[part] = pooled(np.asarray(cv2.absdiff(now[here], background[here]), np.uint8), pool)
+            past[part] = pooled(np.asarray(cv2.absdiff(now[here], previous[here]), np.uint8), pool)
     return change, loose, past
 
 
-def _tolerant_difference(now: U8, floor: U8, roof: U8, top: int) -> U8:
-    """:func:`~streamdet.motion.activity.tolerant_difference` of the lines from `top` on."""
-    first, last = max(top - 1, 0), top + len(now) + 1
-    lines = slice(top - first, top - first + len(now))
-    above = cv2.subtract(now, cv2.dilate(floor[first:last], _KERNEL)[lines])
-    below = cv2.subtract(cv2.erode(roof[first:last], _KERNEL)[lines], now)
+def _tolerant_difference(now: U8, floor: U8, roof: U8, here: tuple[slice, slice]) -> U8:
+    """:func:`~streamdet.motion.activity.tolerant_difference` of a part of the planes."""
+    rows, columns = here
+    top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
+    wider = np.s_[top : rows.stop + 1, left : columns.stop + 1]
+    inner = np.s_[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    above = cv2.subtract(now[here], cv2.dilate(floor[wider], _KERNEL)[inner])
+    below = cv2.subtract(cv2.erode(roof[wider], _KERNEL)[inner], now[here])
     return np.asarray(cv2.max(above, below), np.uint8)
 
 
