@@ -61,7 +61,11 @@ class StageTimer:
         try:
             yield
         finally:
-            self._frame[stage] = self._frame.get(stage, 0.0) + time.perf_counter() - start
+            self.add(stage, time.perf_counter() - start)
+
+    def add(self, stage: str, seconds: float) -> None:
+        """A stage of this frame that ran elsewhere."""
+        self._frame[stage] = self._frame.get(stage, 0.0) + seconds
 
     def take(self) -> dict[str, float]:
         """Seconds per stage of the frame just done; the next one starts with an empty record."""

@@ -5,6 +5,8 @@
     capture thread --Mailbox--> the caller's thread: Line.process --Mailbox--> one thread per sink
     (per stream)                (owns the detector)
 
+Without a network, the motion of a file's frames is computed on the capture thread, ahead of what follows it.
+
 A file blocks (every frame); a live source drops (newest wins, counted). Whoever fails closes all mailboxes; the first error is
 raised once everything is joined. Parts come ready-made from :mod:`streamdet.assemble`; nothing here knows their classes.
 """
@@ -17,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,6 +36,13 @@ log = logging.getLogger(__name__)
 CAPTURE_AHEAD = 4  # decoded pictures waiting: a 4K one is 12 MB
 SINK_BEHIND = 8  # Results waiting per sink
 TILES_AT_ONCE = 64  # in one packed batch: 133 MB at 416 px
+
+
+class Look(NamedTuple):
+    """A frame's motion, and the seconds it took."""
+
+    motion: Motion
+    spent_s: float
 
 
 @dataclass(slots=True)
@@ -57,11 +66,22 @@ class Line:
     _merged: Detections = field(default_factory=Detections.empty)
     _weak: Detections = field(default_factory=Detections.empty)
 
-    def process(self, frame: Frame) -> Result:
-        """One frame, straight through."""
+    @property
+    def may_look_ahead(self) -> bool:
+        """Motion may already see the next frame: without a network nobody reads its planes, which the next call changes."""
+        return self.detector.input is None
+
+    def look(self, frame: Frame) -> Look:
+        """The frame's motion and the time it took: the first stage, apart where the rest follows on another thread."""
+        started_s = time.perf_counter()
+        motion = self.motion_model(frame)
+        return Look(motion, time.perf_counter() - started_s)
+
+    def process(self, frame: Frame, look: Look | None = None) -> Result:
+        """One frame, straight through; `look`: its own, if that was taken ahead."""
         timed = self.timer
-        with timed("motion"):
-            motion = self.motion_model(frame)
+        motion, spent_s = look or self.look(frame)
+        timed.add("motion", spent_s)
         tiles: TilePlan | None = None
         if motion.state != "repeat":  # an exact repeat holds what was found in the frame it repeats
             with timed("schedule"):
@@ -134,7 +154,8 @@ class Stream:
         self.capture_timer = StageTimer()
         self._max_frames = max_frames
         live = source.info.live
-        self._inbox: Mailbox[Frame] = Mailbox(1 if live else CAPTURE_AHEAD, newest_wins=live)
+        self._looks_ahead = not live and line.may_look_ahead
+        self._inbox: Mailbox[tuple[Frame, Look | None]] = Mailbox(1 if live else CAPTURE_AHEAD, newest_wins=live)
         self._outboxes = [Mailbox[Result](SINK_BEHIND, newest_wins=sink.lossy) for sink in sinks]
         self._last_events: tuple[Event, ...] = ()
         self._threads: list[threading.Thread] = []
@@ -174,14 +195,14 @@ class Stream:
         for thread in self._threads:
             thread.start()
 
-    def take(self) -> Frame | None:
-        """The next frame if one is waiting. Raises Closed at the end."""
+    def take(self) -> tuple[Frame, Look | None] | None:
+        """The next frame if one is waiting, with the look at it if that was taken ahead. Raises Closed at the end."""
         with contextlib.suppress(TimeoutError):
             return self._inbox.get(timeout_s=0)
         return None
 
-    def process(self, frame: Frame) -> Result:
-        result = replace(self.line.process(frame), dropped=self.dropped)
+    def process(self, frame: Frame, look: Look | None = None) -> Result:
+        result = replace(self.line.process(frame, look), dropped=self.dropped)
         self.frames += 1
         self.events += len(result.events)
         for outbox in self._outboxes:
@@ -230,7 +251,8 @@ class Stream:
                 self.capture_timer.take()
                 if frame is None:
                     break
-                self._inbox.put(frame)
+                look = self.line.look(frame) if self._looks_ahead else None  # beside the tracking of the frame before
+                self._inbox.put((frame, look))
                 self._arrived.set()
                 taken += 1
         except Closed:
@@ -328,10 +350,10 @@ class Pipeline:
             busy = False
             for stream in list(self._running):
                 try:
-                    frame = stream.take()
-                    if frame is not None:
+                    waiting = stream.take()
+                    if waiting is not None:
                         busy = True
-                        yield stream.process(frame)
+                        yield stream.process(*waiting)
                 except Closed:
                     self._retire(stream)
                 if self._stopping:
