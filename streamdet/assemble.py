@@ -223,12 +223,18 @@ def _make_line(config: Config, detector: Detector, info: SourceInfo) -> Line:
         packer=packer,
         detector=detector,
         merger=Merger(config.merge),
-        tracker=Tracker(config.tracker, threshold=detector.threshold),
+        tracker=Tracker(config.tracker, threshold=detector.threshold, movers=_looks_at_motion(detector)),
         rules=RulesEngine(rules, labels=detector.labels, stream=info.stream),
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
         max_detections=config.model.max_detections,
         painter=Painter(config.draw, labels=detector.labels, zones=rules.zones, lines=rules.lines),
     )
+
+
+def _looks_at_motion(detector: Detector) -> bool:
+    """Whether it is a detector of movers: its network is fed differences or several frames, or it has none."""
+    spec = detector.input
+    return spec is None or any(channel.signed or channel.offset for channel in spec.parsed)
 
 
 def _make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | None) -> tuple[Scheduler, Packer]:

@@ -124,7 +124,9 @@ class TrackerConfig(_Node, frozen=True):
     relink_s: NonNegative = 1.2
     max_speed_px_s: Positive = 6000.0
     class_agnostic: bool = True
-    doubt: bool = True  # what is small is shown only while it is believed to be a real mover
+    doubt: bool | None = (
+        None  # show small things only while believed to be movers; None: if the detector looks at motion
+    )
 
 
 Anchor = Literal["center", "bottom_center", "top_center"]

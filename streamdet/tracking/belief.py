@@ -4,8 +4,8 @@ A detector's score is taken as the chance to be right (ours are calibrated so), 
 one track are far from independent (a bright speck fools the network in every frame), so the *mean* over the last moments counts
 in full and the number of hits only by its logarithm. A frame without a hit speaks against the track, as a poor score does.
 What goes its way speaks for it: a limb, a shoe, a racket that is swung to and fro, a flickering speck come back to where they
-were; a ball flies on; what hovers has to score higher, and what does not stir at all higher still. The weights were fitted by logistic regression on rendered clips, held-out
-clips of the air set, a tennis clip and street scenes: zero is an even chance.
+were; a ball flies on; what hovers has to score higher, and what does not stir at all higher still. The weights were fitted by
+logistic regression on rendered clips, held-out clips of the air set, a tennis clip and street scenes: zero is an even chance.
 
 Only small things are doubted: from :data:`PLAIN_PX` on a thing shows by its looks what it is, and what follows people and cars
 is ruled by hits, way and score alone (:mod:`streamdet.tracking.tracker`).
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.tracking.pairing import size_of
-from streamdet.types import TENTATIVE
+from streamdet.types import COASTING, TENTATIVE
 
-__all__ = ["FIRM", "FOUND", "GONE", "PLAIN_PX", "belief", "foreseen", "hear", "log_odds", "miss", "move"]
+__all__ = ["FIRM", "FOUND", "GONE", "PLAIN_PX", "belief", "foreseen", "hear", "hidden", "log_odds", "miss", "move"]
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -97,6 +97,12 @@ def _course(rows: NDArray[Any], size_px: F64) -> F64:
     watched = 1 - np.exp(-(rows["last_s"] - rows["birth_s"]) / STILL_S)
     still = STILL * watched * np.exp(-((way / STILL_PX) ** 2))
     return np.asarray(np.maximum(of_late, np.minimum(way / FAR_PX, 1.0)) - still)
+
+
+def hidden(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """(N,) known tracks about which nothing is to be said now: doubted, or expected at a place that is a mere guess."""
+    guessed = (rows["state"] == COASTING) & (rows["twin"] | ~foreseen(rows))
+    return np.asarray(rows["doubted"] | guessed)
 
 
 def foreseen(rows: NDArray[Any]) -> NDArray[np.bool_]:

@@ -42,16 +42,17 @@ def begin(table: TrackTable, seen: Seen, column: Rows, *, key: int, now_s: float
 
 
 def begin_again(table: TrackTable, row: Rows, *, key: int) -> None:
-    """What tracks `row` follow begins anew as candidates where it is now; their keys count from `key`."""
+    """What tracks `row` follow begins anew as candidates where it is now; their keys count from `key`.
+
+    How long it has been seen there stays known: what has not stirred for long is not new.
+    """
     copies = take(table.rows, row)
     fresh = table.append(len(row))
     fresh[:] = copies
     fresh["key"] = np.arange(key, key + len(row))
     fresh["id"], fresh["state"], fresh["trial"] = 0, TENTATIVE, 0
-    for place in ("birth", "smooth", "anchor"):
-        fresh[place] = copies["last"]
-    fresh["longest_step"] = 0.0
-    fresh["birth_s"], fresh["doubted"], fresh["doubted_s"] = copies["last_s"], False, 0.0
+    fresh["birth"], fresh["smooth"], fresh["longest_step"] = copies["last"], copies["last"], 0.0
+    fresh["doubted"], fresh["doubted_s"] = False, 0.0
 
 
 def hit(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows, *, now_s: float, step_s: float) -> None:

@@ -34,7 +34,7 @@ from streamdet.tracking.pairing import Seen, match, see, size_of
 from streamdet.tracking.reach import covered, gate_px, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, NOW, TrackTable, take
-from streamdet.tracking.twins import twins
+from streamdet.tracking.twins import unite
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Detections, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Tracker"]
@@ -52,7 +52,6 @@ EVIDENCE_FIRM = 3.0  # ... and one that is small and firmly believed
 EVIDENCE_OF_ONE = 7.0  # the most one hit can prove
 EVIDENCE_SPENT = 1.5  # what a hit in clutter proves on average: each costs it, so that chance never adds up
 HOPELESS = -4.0
-TWIN_MISSES = 2  # frames in which a track was expected, and another one seen in its place, until they are one
 TENTATIVE_GAP_S = 0.06
 LONGEST_IGNORED_S = 5.0
 SHORT_HOLD_S = 0.1  # repeated frames for no longer than this are padding of a frame rate, not a pause
@@ -69,12 +68,16 @@ class Tracker:
     one goes on with its id and *its* key, and the new one's key (tentative until then) appears in ``ended``. A lost track
     has no rows; its key appears in ``ended`` once ``coast_s + relink_s`` are over.
 
+    `movers`: the detections are of small moving things and their scores about the chance to be right, so small tracks are to be
+    doubted (:mod:`streamdet.tracking.belief`); a person or a sign standing still in a street is none. ``config.doubt`` overrides.
+
     A repeated frame returns the rows of the preceding one. A still picture's detections above the threshold are its
     tracks, confirmed at once, and end with it. Ids go on counting over epochs, cuts and stills.
     """
 
-    def __init__(self, config: TrackerConfig, *, threshold: float) -> None:
+    def __init__(self, config: TrackerConfig, *, threshold: float, movers: bool = True) -> None:
         self._config = config
+        self._doubts = movers if config.doubt is None else config.doubt
         self._threshold = threshold
         self._strong = threshold if config.high_score is None else config.high_score
         self._table = TrackTable()
@@ -288,24 +291,7 @@ class Tracker:
         rows["state"][old], rows["doubted"][old] = CONFIRMED, False
         self._name(np.setdiff1d(worthy, new))
         self._table.keep(~np.isin(np.arange(len(rows)), new))
-        return np.concatenate([absorbed, self._unite_twins()])
-
-    def _unite_twins(self) -> NDArray[np.int64]:
-        """Two tracks on one thing become the older one. Returns the keys given up."""
-        rows = self._table.rows
-        rows["twin"] = False
-        known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
-        unseen, hit = twins(rows, known)
-        rows["twin"][unseen] = True
-        for_good = (rows["misses"][unseen] >= TWIN_MISSES) & (np.bincount(hit, minlength=1)[hit] == 1)
-        unseen, hit = unseen[for_good], hit[for_good]
-        older = rows["id"][unseen] < rows["id"][hit]
-        for column in NOW:
-            rows[column][unseen[older]] = rows[column][hit[older]]
-        gone = np.where(older, hit, unseen)
-        ended: NDArray[np.int64] = rows["key"][gone]
-        self._table.keep(~np.isin(np.arange(len(rows)), gone))
-        return ended
+        return np.concatenate([absorbed, unite(self._table)]) if self._doubts else absorbed
 
     def _is_worthy(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
         config = self._config
@@ -318,7 +304,7 @@ class Tracker:
         proven = rows["evidence"] >= (EVIDENCE if config.confirm_hits > 1 else -np.inf)
         candidate = (rows["state"] == TENTATIVE) & (rows["detection_row"] >= 0)
         worthy = candidate & (rows["hits"] >= config.confirm_hits) & proven & (moved | sure)
-        if config.doubt and candidate.any():
+        if self._doubts and candidate.any():
             believed = belief.belief(rows, self._now_s - rows["last_s"])
             firm = (believed >= belief.FIRM) & (rows["evidence"] >= EVIDENCE_FIRM) & (size < belief.PLAIN_PX)
             firm &= rows["hits"] >= max(2, config.confirm_hits - 1)
@@ -358,7 +344,7 @@ class Tracker:
         What is still seen there goes on as a candidate, which has to prove itself anew.
         """
         rows, config = self._table.rows, self._config
-        if not config.doubt or len(rows) == 0:
+        if not self._doubts or len(rows) == 0:
             return np.zeros(0, np.int64)
         gap = self._now_s - rows["last_s"]
         known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
@@ -378,10 +364,7 @@ class Tracker:
         rows = self._table.rows
         rows = take(rows, np.flatnonzero(rows["state"] != LOST))
         unseen = (rows["detection_row"] < 0)[:, None]
-        hidden = (
-            rows["doubted"]
-            | ((rows["state"] == COASTING) & (rows["twin"] | ~belief.foreseen(rows))) & self._config.doubt
-        )
+        hidden = belief.hidden(rows) & self._doubts
         half = rows["wh"] / 2
         predicted = np.concatenate([rows["position"] - half, rows["position"] + half], axis=1)
         return Tracks(

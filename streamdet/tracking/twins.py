@@ -14,13 +14,34 @@ from numpy.typing import NDArray
 from streamdet.tracking.assignment import candidates
 from streamdet.tracking.belief import PLAIN_PX
 from streamdet.tracking.pairing import size_of
+from streamdet.tracking.table import NOW, TrackTable
+from streamdet.types import COASTING, CONFIRMED
 
-__all__ = ["twins"]
+__all__ = ["twins", "unite"]
 
 Rows = NDArray[np.intp]
 
+LEAST_MISSES = 2
 INSIDE = 0.6  # share of the size within which one is expected on the other
 ALONGSIDE_S = 0.1  # ... and would still be about there after this time
+
+
+def unite(table: TrackTable) -> NDArray[np.int64]:
+    """Mark unseen twins; those that have been for a while become one track, the older one. Returns the keys given up."""
+    rows = table.rows
+    rows["twin"] = False
+    unseen, hit = twins(rows, (rows["state"] == CONFIRMED) | (rows["state"] == COASTING))
+    rows["twin"][unseen] = True
+    for_good = (rows["misses"][unseen] >= LEAST_MISSES) & (np.bincount(hit, minlength=1)[hit] == 1)
+    unseen, hit = unseen[for_good], hit[for_good]
+    older = rows["id"][unseen] < rows["id"][hit]
+    for column in NOW:
+        rows[column][unseen[older]] = rows[column][hit[older]]
+    gone = np.where(older, hit, unseen)
+    ended: NDArray[np.int64] = rows["key"][gone]
+    if len(gone):
+        table.keep(~np.isin(np.arange(len(rows)), gone))
+    return ended
 
 
 def twins(rows: NDArray[Any], known: NDArray[np.bool_]) -> tuple[Rows, Rows]:
