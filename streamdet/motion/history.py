@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.motion.activity import BLOCK_PX
-from streamdet.motion.regions import Shapes
+from streamdet.motion.shapes import Shapes
 from streamdet.types import F32, I64, Bool
 
 __all__ = ["History"]

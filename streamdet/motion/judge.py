@@ -9,7 +9,7 @@ import numpy as np
 
 from streamdet.motion.activity import BLOCK_PX
 from streamdet.motion.background import Patch
-from streamdet.motion.regions import Planes, Shapes, Window
+from streamdet.motion.shapes import Planes, Shapes, Window
 from streamdet.types import F32, U8, Bool
 
 __all__ = ["Verdict", "judge"]

@@ -21,8 +21,9 @@ from streamdet.motion.camera import Camera
 from streamdet.motion.history import History
 from streamdet.motion.judge import judge
 from streamdet.motion.light import Relight, fit_light, sample, spread
-from streamdet.motion.regions import Planes, Shapes, find_regions
+from streamdet.motion.regions import find_regions
 from streamdet.motion.repeats import Repeats
+from streamdet.motion.shapes import Planes, Shapes
 from streamdet.motion.strength import describe, strength_of
 from streamdet.types import F32, I16, U8, Bool, Frame, Motion, MotionState
 

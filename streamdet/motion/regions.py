@@ -6,145 +6,28 @@ the background *now*; the place a mover has just left does not, so a mover is on
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from typing import Any
 
 import cv2
 import numpy as np
 
 from streamdet.motion.activity import BLOCK_PX
-from streamdet.motion.sheet import Box, Group, Sheet, pooled
+from streamdet.motion.glance import Glance, Pixels, look
+from streamdet.motion.shapes import Planes, Shapes, Window
+from streamdet.motion.sheet import Group, Sheet
 from streamdet.types import F32, I32, I64, U8, Bool
 
-__all__ = ["Box", "Planes", "Shapes", "Window", "find_regions"]
+__all__ = ["find_regions"]
 
 _KERNEL = np.ones((3, 3), np.uint8)
-_NEAR = np.ones((7, 7), np.uint8)  # px within half the threshold count where one above it is this near
 _MOST_WINDOWS = 96
 _MOST_DETAILS = 12
 _DETAILS_ABOVE_PX = 24.0
 _SMALLEST_AREA_PX = 2
 _STANDS_OUT_SHARE = 0.1
 _LARGE_SHARE = 0.8
-_STRIPE_PIXELS = 65_536
 _POOLED_ABOVE_PX = ((100_000, 4), (25_000, 2))  # windows of more pixels are looked at in squares of so many px
-
-
-@dataclass(frozen=True, slots=True)
-class Planes:
-    """The aligned planes of one frame; `tolerant`: compare with a pixel of slack, because the camera moves."""
-
-    luma: U8
-    previous: U8
-    background: U8
-    tolerant: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """A rectangle that was looked at: `labels` say which region each pixel belongs to, `mask` which pixels differ.
-
-    In a large window a "pixel" is a square of `pool` px.
-    """
-
-    xyxy: Box
-    labels: I32
-    mask: U8
-    pool: int = 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Glance:
-    """One sheet with its measures: where pixels differ (`mask`), what moved here and now (`now`, the smaller of the differences
-    to background and preceding frame), the level per pixel, and the differing pixels one by one.
-
-    `windows`: the parts of the sheet; they are numbered from `first` on. `group`: the one each region lies in.
-    """
-
-    sheet: Sheet
-    windows: list[Window]
-    first: int
-    group: I32
-    mask: U8
-    now: U8
-    level: U8
-    pixels: _Pixels
-
-
-@dataclass(frozen=True, slots=True)
-class _Pixels:
-    """P differing pixels: region (0-based), place in px of the frame, change, level, and three yes or no."""
-
-    region: Any
-    x: Any
-    y: Any
-    value: F32
-    bound: F32
-    stands_out: Bool
-    moved: Bool
-    brighter: Bool
-
-    @staticmethod
-    def concat(parts: list[_Pixels], offsets: list[int]) -> _Pixels:
-        region = np.concatenate([part.region + offset for part, offset in zip(parts, offsets, strict=True)])
-        rest = [np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(_Pixels)[1:]]
-        return _Pixels(region, *rest)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Shapes:
-    """R regions, column by column.
-
-    xyxy (R,4) f32 px, tight; area: px above half the threshold; core: px above the threshold; contrast: grey levels, near the
-    peak; ratio: contrast in thresholds; moving: share of its pixels that also differ from the preceding frame; sign: mean
-    sign of the difference to the background, -1..1; prominence: contrast over the level at which it comes apart from a larger
-    region (its ratio, if it stands alone); rank: 0 the strongest detail of its parent, -1 stands alone; parent: area of the
-    larger region it is a detail of, 0 if it stands alone; around, around_now: shares of a ring round its box that differ from the
-    background, and from the preceding frame; window, label: where its pixels are (label 0: a detail).
-    """
-
-    xyxy: F32
-    area: F32
-    core: F32
-    contrast: F32
-    ratio: F32
-    moving: F32
-    sign: F32
-    prominence: F32
-    rank: I32
-    parent: F32
-    around: F32
-    around_now: F32
-    window: I32
-    label: I32
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    def __getitem__(self, rows: Any) -> Shapes:
-        return Shapes(*(getattr(self, f.name)[rows] for f in fields(self)))
-
-    @staticmethod
-    def concat(parts: list[Shapes]) -> Shapes:
-        if not parts:
-            none, index = np.zeros(0, np.float32), np.zeros(0, np.int32)
-            return Shapes(
-                xyxy=np.zeros((0, 4), np.float32),
-                area=none,
-                core=none,
-                contrast=none,
-                ratio=none,
-                moving=none,
-                sign=none,
-                prominence=none,
-                rank=index,
-                parent=none,
-                around=none,
-                around_now=none,
-                window=index,
-                label=index,
-            )
-        return Shapes(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Shapes)))
 
 
 def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float = 60.0) -> tuple[Shapes, list[Window]]:
@@ -155,10 +38,10 @@ def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float =
     """
     if not active.any():
         return Shapes.concat([]), []
-    glances: list[_Glance] = []
+    glances: list[Glance] = []
     windows: list[Window] = []
     for sheet in _sheets(_groups(planes, active)):
-        glance = _look(planes, sheet, threshold, len(windows))
+        glance = look(planes, sheet, threshold, len(windows))
         if glance is not None:
             glances.append(glance)
             windows += glance.windows
@@ -200,92 +83,13 @@ def _sheets(groups: list[Group]) -> list[Sheet]:
     ]
 
 
-def _look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> _Glance | None:
-    """The differing pixels of a sheet's windows and how they hang together; None if there are none. `first`: windows before."""
-    pool = sheet.pool
-    level = sheet.spread(np.clip(threshold, 2, 250), between=255)
-    half = level // 2
-    change, loose, past = _differences(planes, sheet)
-    near_core = cv2.dilate(cv2.compare(change, level, cv2.CMP_GT), _NEAR)
-    low = np.asarray(cv2.bitwise_and(cv2.compare(change, half, cv2.CMP_GT), near_core), np.uint8)
-    if not sheet.own.all():  # blocks of another group inside this rectangle are looked at with their own
-        low = np.asarray(cv2.bitwise_and(low, sheet.enlarged(sheet.own.astype(np.uint8) * np.uint8(255))), np.uint8)
-    count, labels = cv2.connectedComponents(cv2.dilate(low, _KERNEL), connectivity=8)
-    if count <= 1:
-        return None
-    at = np.flatnonzero(low > 0)
-    y, x = np.divmod(at, low.shape[1])
-    number = sheet.number[y * pool // BLOCK_PX, x * pool // BLOCK_PX]
-    bound = level.ravel()[at]
-    place = y * pool + sheet.shift[number, 1], x * pool + sheet.shift[number, 0]
-    pixels = _Pixels(
-        region=labels.ravel()[at] - 1,
-        x=place[1],
-        y=place[0],
-        value=change.ravel()[at].astype(np.float32),
-        bound=bound.astype(np.float32),
-        # edges of what stands still differ when camera or air tremble by a fraction of a pixel; with a pixel of slack not
-        stands_out=loose.ravel()[at] > bound // 2,
-        moved=past.ravel()[at] > bound // 2,
-        brighter=planes.luma[place] > planes.background[place],
-    )
-    group = np.zeros(count - 1, np.int32)
-    group[pixels.region] = number
-    labels = np.asarray(labels, np.int32)
-    windows = [Window(g.xyxy, sheet.part(k, labels), sheet.part(k, low), pool) for k, g in enumerate(sheet.groups)]
-    return _Glance(sheet, windows, first, group, low, np.minimum(change, past), level, pixels)
-
-
-def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8]:
-    """(Pooled) differences on a sheet: to the background, to it with a pixel of slack, and to the preceding frame.
-
-    Line by line of stripes that stay in the cache.
-    """
-    pool, (width, height) = sheet.pool, sheet.wh
-    now, background, previous = (sheet.gather(p) for p in (planes.luma, planes.background, planes.previous))
-    # what lies between the windows must have no say: it is lowest where the highest is sought, and highest where the lowest
-    roofs = [
-        sheet.gather(p, between=255)
-        for p in ((planes.background, planes.previous) if planes.tolerant else (planes.background,))
-    ]
-    change, loose, past = (np.zeros((-(-height // pool), -(-width // pool)), np.uint8) for _ in range(3))
-    stripe = max(BLOCK_PX, _STRIPE_PIXELS // width // BLOCK_PX * BLOCK_PX)
-    for top in range(0, height, stripe):
-        bottom = min(top + stripe, height)
-        columns = np.flatnonzero(sheet.own[top // BLOCK_PX : -(-bottom // BLOCK_PX)].any(0))
-        if not len(columns):
-            continue
-        left, right = int(columns[0]) * BLOCK_PX, min((int(columns[-1]) + 1) * BLOCK_PX, width)
-        part = np.s_[top // pool : -(-bottom // pool), left // pool : -(-right // pool)]
-        here = np.s_[top:bottom, left:right]
-        loose[part] = pooled(_tolerant_difference(now, background, roofs[0], here), pool)
-        if planes.tolerant:
-            change[part] = loose[part]
-            past[part] = pooled(_tolerant_difference(now, previous, roofs[1], here), pool)
-        else:
-            change[part] = pooled(np.asarray(cv2.absdiff(now[here], background[here]), np.uint8), pool)
-            past[part] = pooled(np.asarray(cv2.absdiff(now[here], previous[here]), np.uint8), pool)
-    return change, loose, past
-
-
-def _tolerant_difference(now: U8, floor: U8, roof: U8, here: tuple[slice, slice]) -> U8:
-    """:func:`~streamdet.motion.activity.tolerant_difference` of a part of the planes."""
-    rows, columns = here
-    top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
-    wider = np.s_[top : rows.stop + 1, left : columns.stop + 1]
-    inner = np.s_[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    above = cv2.subtract(now[here], cv2.dilate(floor[wider], _KERNEL)[inner])
-    below = cv2.subtract(cv2.erode(roof[wider], _KERNEL)[inner], now[here])
-    return np.asarray(cv2.max(above, below), np.uint8)
-
-
-def _measure(glances: list[_Glance]) -> tuple[Shapes, I64]:
+def _measure(glances: list[Glance]) -> tuple[Shapes, I64]:
     """All regions of all windows, those that are no noise, and the glance of each."""
     counts = np.array([len(glance.group) for glance in glances])
     offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
     found = np.repeat(np.arange(len(glances)), counts)
     window = np.concatenate([glance.group + np.int32(glance.first) for glance in glances])
-    p = _Pixels.concat([glance.pixels for glance in glances], offsets.tolist())
+    p = Pixels.concat([glance.pixels for glance in glances], offsets.tolist())
 
     def total(weights: Any = None) -> F32:
         return np.bincount(p.region, weights, len(window)).astype(np.float32)
@@ -321,7 +125,7 @@ def _measure(glances: list[_Glance]) -> tuple[Shapes, I64]:
     return shapes[keep], found[keep]
 
 
-def _tight(p: _Pixels, contrast: F32, pool: F32, end: F32) -> F32:
+def _tight(p: Pixels, contrast: F32, pool: F32, end: F32) -> F32:
     """Boxes round the pixels above a quarter of their region's contrast: what is fainter is blur, ringing or noise."""
     strong = np.flatnonzero(p.value > np.float32(0.25) * contrast[p.region])
     low = np.full((len(contrast), 2), np.iinfo(np.int32).max, np.int32)
@@ -335,7 +139,7 @@ def _tight(p: _Pixels, contrast: F32, pool: F32, end: F32) -> F32:
     return np.concatenate([low.astype(np.float32), corner.astype(np.float32)], 1)
 
 
-def _with_surroundings(shapes: Shapes, glances: list[_Glance], found: I64) -> Shapes:
+def _with_surroundings(shapes: Shapes, glances: list[Glance], found: I64) -> Shapes:
     """Fill in ``around`` and ``around_now``."""
     around, around_now = np.zeros(len(shapes), np.float32), np.zeros(len(shapes), np.float32)
     for number, glance in enumerate(glances):
@@ -372,7 +176,7 @@ def _ring_share(mask: U8, inner: Any, bounds: Any) -> F32:
     return np.asarray(share, np.float32)
 
 
-def _details(whole: Shapes, glance: _Glance, limit_px: float) -> Shapes | None:
+def _details(whole: Shapes, glance: Glance, limit_px: float) -> Shapes | None:
     """Small regions inside the large one `whole` that stand out at a higher level: a ball before a player.
 
     The threshold is doubled until parts no larger than `limit_px` come apart (a component tree with four levels).

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from streamdet.motion.activity import BLOCK_PX
-from streamdet.motion.regions import Shapes
+from streamdet.motion.shapes import Shapes
 from streamdet.types import F32, U8, Bool
 
 __all__ = ["FEATURES", "describe", "strength_of"]

@@ -11,7 +11,7 @@ from motion_scene import disc, film, hit, noisy, texture
 
 from streamdet.motion.history import NOTHING, STANDING, History
 from streamdet.motion.model import MotionModel
-from streamdet.motion.regions import Shapes
+from streamdet.motion.shapes import Shapes
 from streamdet.types import F32
 
 DETECTED = 0.3  # the motion detector's threshold
