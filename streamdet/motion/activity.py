@@ -6,15 +6,18 @@ map only (240 x 135 for a 4K picture), or the pixels of blocks that moved.
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 
 from streamdet.types import U8
 
-__all__ = ["BLOCK_PX", "BlockMaxima", "BlockNoise", "maxima_along", "tolerant_difference"]
+__all__ = ["BLOCK_PX", "BlockMaxima", "BlockNoise", "enlarged", "maxima_along", "tolerant_difference"]
 
 BLOCK_PX = 16
 _STRIPE_PX = 128
+_LINE = np.ones((1, BLOCK_PX), np.uint8)
 
 
 class BlockMaxima:
@@ -54,9 +57,14 @@ class BlockMaxima:
         return maxima_along(self._rows, BLOCK_PX)
 
 
+def enlarged(blocks: Any, side: int) -> Any:
+    """Every value of a small map as a square of `side` x `side`."""
+    return np.repeat(np.repeat(blocks, side, axis=1), side, axis=0)
+
+
 def maxima_along(rows: U8, count: int) -> U8:
     """(H, W/count) maxima of every `count` neighbours of a line; a sliding maximum is faster than a reduction here."""
-    sliding = cv2.dilate(rows, np.ones((1, count), np.uint8), anchor=(0, 0))
+    sliding = cv2.dilate(rows, _LINE[:, :count], anchor=(0, 0))
     return np.ascontiguousarray(np.asarray(sliding, np.uint8)[:, ::count])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
-from streamdet.motion.activity import BLOCK_PX
+from streamdet.motion.activity import BLOCK_PX, enlarged
 from streamdet.types import U8, Bool
 
 __all__ = ["Background", "Patch"]
@@ -63,11 +63,7 @@ class Background:
             cv2.max(high, low, plane)
             return
         cv2.max(high, low, high)
-        free = cv2.resize(
-            (~held).astype(np.uint8),
-            (held.shape[1] * BLOCK_PX, held.shape[0] * BLOCK_PX),
-            interpolation=cv2.INTER_NEAREST,
-        )
+        free = enlarged((~held).astype(np.uint8), BLOCK_PX)
         cv2.copyTo(high, free[: len(plane), : plane.shape[1]], plane)
 
     def heal(self, luma: U8, patches: Iterable[Patch]) -> None:

@@ -17,7 +17,7 @@ __all__ = ["Glance", "Pixels", "look"]
 
 _KERNEL = np.ones((3, 3), np.uint8)
 _NEAR = np.ones((7, 7), np.uint8)  # px within half the threshold count where one above it is this near
-_STRIPE_PIXELS = 65_536
+_STRIPE_PIXELS = 131_072
 
 
 @dataclass(frozen=True, slots=True)

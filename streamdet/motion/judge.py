@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from streamdet.motion.activity import BLOCK_PX
+from streamdet.motion.activity import BLOCK_PX, enlarged
 from streamdet.motion.background import Patch
 from streamdet.motion.shapes import Planes, Shapes, Window
 from streamdet.types import F32, U8, Bool
@@ -75,8 +75,7 @@ def _mask_of(shapes: Shapes, windows: list[Window], row: int, shape: tuple[int, 
     inside = np.s_[(y1 - wy) // pool : -(-(y2 - wy) // pool), (x1 - wx) // pool : -(-(x2 - wx) // pool)]
     own = ((window.labels[inside] == shapes.label[row]) & (window.mask[inside] > 0)).astype(np.uint8)
     if pool > 1:
-        large = cv2.resize(own, (own.shape[1] * pool, own.shape[0] * pool), interpolation=cv2.INTER_NEAREST)
-        own = np.asarray(large[: y2 - y1, : x2 - x1], np.uint8)
+        own = enlarged(own, pool)[: y2 - y1, : x2 - x1]
     left, top = min(2, x1), min(2, y1)
     right, bottom = min(2, shape[1] - x2), min(2, shape[0] - y2)
     padded = cv2.copyMakeBorder(own, top, bottom, left, right, cv2.BORDER_CONSTANT, value=0)

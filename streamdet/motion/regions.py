@@ -154,7 +154,8 @@ def _with_surroundings(shapes: Shapes, glances: list[Glance], found: I64) -> Sha
 
 def _on_sheet(xyxy: F32, sheet: Sheet, group: I32) -> Any:
     """From px of the frame to pixels of a sheet, (R,4) int."""
-    local = xyxy - np.tile(sheet.shift[group], 2)
+    shift = sheet.shift[group]
+    local = xyxy - np.concatenate([shift, shift], 1)
     return np.ceil(local / sheet.pool).astype(np.int64)  # only the far corner of a last, partial pixel is no multiple
 
 
@@ -163,7 +164,7 @@ def _ring_share(mask: U8, inner: Any, bounds: Any) -> F32:
     total = cv2.integral(mask)
     reach = 3 + (inner[:, 2:] - inner[:, :2]).max(1, keepdims=True) // 2
     outer = np.concatenate([inner[:, :2] - reach, inner[:, 2:] + reach], 1)
-    outer = np.clip(outer, np.tile(bounds[:, :2], 2), np.tile(bounds[:, 2:], 2))
+    outer = np.clip(outer, bounds[:, [0, 1, 0, 1]], bounds[:, [2, 3, 2, 3]])
 
     def inside(box: Any) -> Any:
         x1, y1, x2, y2 = box.T
@@ -194,8 +195,8 @@ def _details(whole: Shapes, glance: Glance, limit_px: float) -> Shapes | None:
     for factor in (1, 2, 4, 8):
         if bound * factor > 200:
             break
-        high = (value > int(bound * factor)).view(np.uint8)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(high, connectivity=8)
+        high = value > int(bound * factor)
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(high.view(np.uint8), connectivity=8)
         if count <= 1:
             break
         small = stats[:, 2:4].max(1) <= limit
@@ -221,7 +222,7 @@ def _details(whole: Shapes, glance: Glance, limit_px: float) -> Shapes | None:
     n = len(box)
     one = np.ones(n, np.float32)
     return Shapes(
-        xyxy=(box * pool + np.tile(whole.xyxy[0, :2], 2)).astype(np.float32),
+        xyxy=(box * pool + whole.xyxy[0, [0, 1, 0, 1]]).astype(np.float32),
         area=area.astype(np.float32) * pool**2,
         core=area.astype(np.float32) * pool**2,
         contrast=peak.astype(np.float32),

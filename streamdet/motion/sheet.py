@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.motion.activity import BLOCK_PX, maxima_along
+from streamdet.motion.activity import BLOCK_PX, enlarged, maxima_along
 from streamdet.types import F32, I64, U8, Bool
 
 __all__ = ["Box", "Group", "Sheet", "pooled"]
@@ -80,10 +79,9 @@ class Sheet:
 
     def enlarged(self, blocks: U8) -> U8:
         """A block map of the sheet as one value per (pooled) pixel."""
-        side, (width, height) = BLOCK_PX // self.pool, self.wh
-        size = (blocks.shape[1] * side, blocks.shape[0] * side)
-        large = cv2.resize(blocks, size, interpolation=cv2.INTER_NEAREST)
-        return np.asarray(large[: -(-height // self.pool), : -(-width // self.pool)], np.uint8)
+        width, height = self.wh
+        large = enlarged(blocks, BLOCK_PX // self.pool)
+        return np.ascontiguousarray(large[: -(-height // self.pool), : -(-width // self.pool)], np.uint8)
 
     def part(self, number: int, sheet: NDArray[Any]) -> NDArray[Any]:
         """Group `number`'s own rectangle of a (pooled) sheet, as a view."""
