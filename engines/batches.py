@@ -15,7 +15,8 @@ from engines.footage import ROW
 __all__ = ["Batch", "Pool", "targets"]
 
 F32 = NDArray[np.float32]
-_SHARES = {"rendered": 0.50, "air": 0.25, "background": 0.10, "hard": 0.15}
+_SHARES = {"rendered": 0.45, "air": 0.25, "background": 0.10, "hard": 0.20}
+_NEAR, _SLACK = 0.6, 0.12  # cells; share of a streak's length
 _MOST_WEIGHT = {
     "rendered": 6.0,
     "hard": 6.0,
@@ -131,7 +132,9 @@ def _recolour(rng: np.random.Generator, picture: F32) -> F32:
 def targets(truth: F32, side: int) -> tuple[F32, F32, F32, NDArray[np.int64]]:
     """Truth rows (n, MOST, 8) -> heat and weight maps, the rows that are inside, and their cells.
 
-    A streak's heat is drawn out along it, so that any cell near its middle is forgiven.
+    Every cell whose middle is close to the centre counts as one, along a streak some more of them, and its offset leads to the
+    same point. With a single cell, the score would be the chance that it is *that* cell: low for a streak, whose middle is vague,
+    and for anything on the border of two cells, however plain it is.
     """
     count, cells = len(truth), side // STRIDE
     heat = np.zeros((count, 1, cells, cells), np.float32)
@@ -155,11 +158,14 @@ def targets(truth: F32, side: int) -> tuple[F32, F32, F32, NDArray[np.int64]]:
             base = max(1.0, 0.18 * min(max(w, 1), max(h, 1)) / STRIDE)
             spread = base + 0.12 * length / STRIDE
             bump = np.exp(-0.5 * ((along / spread) ** 2 + (across / base) ** 2))
-            row_cell, column = int(cy // STRIDE), int(cx // STRIDE)
-            bump[row_cell, column] = 1
+            slack = min(_SLACK * length / STRIDE, 2.0)
+            centres = (np.abs(along) <= _NEAR + slack) & (np.abs(across) <= _NEAR)
+            centres[int(cy // STRIDE), int(cx // STRIDE)] = True
+            bump[centres] = 1
             np.maximum(heat[sample, 0], bump, out=heat[sample, 0])
-            kept.append(row)
-            place.append((sample, row_cell, column))
+            for row_cell, column in zip(*np.nonzero(centres)):
+                kept.append(row)
+                place.append((sample, int(row_cell), int(column)))
     for sample, row_cell, column in place:
         counts[sample, 0, row_cell, column] = 1
     return heat, counts, np.array(kept, np.float32).reshape(-1, ROW), np.array(place, np.int64).reshape(-1, 3)

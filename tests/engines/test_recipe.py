@@ -69,15 +69,16 @@ def test_truth_follows_the_crop(flight: RenderedClip) -> None:
     assert seen_targets > 5
 
 
-def test_heat_peaks_in_the_cell_of_the_centre() -> None:
+def test_heat_peaks_in_the_cells_close_to_the_centre() -> None:
     truth = np.zeros((1, 3, ROW), np.float32)
     truth[..., 6] = -1
     truth[0, 0] = [50.5, 21.0, 8, 8, 30, 0, 0, 1]
     truth[0, 1] = [100.0, 100.0, 8, 8, 0, 0, 1, 0]  # to be ignored
     heat, counts, rows, place = targets(truth, 128)
-    assert place.tolist() == [[0, 5, 12]]
-    assert rows[0, 6] == 0
-    assert (heat == 1).sum() == 1
+    assert place.tolist() == [[0, 5, 11], [0, 5, 12], [0, 5, 13]]  # the middle of a streak is vague
+    assert (rows[:, :2] == (50.5, 21.0)).all()  # every one of them leads to the same point
+    assert (rows[:, 6] == 0).all()
+    assert (heat == 1).sum() == 3
     assert heat[0, 0, 5, 14] > heat[0, 0, 7, 12]  # drawn out along the streak
     assert counts[0, 0, 25, 25] == 0
     assert counts[0, 0, 5, 12] == 1
