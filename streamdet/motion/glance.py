@@ -73,9 +73,10 @@ def look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> Glance | N
         return None
     at = np.flatnonzero(low > 0)
     y, x = np.divmod(at, low.shape[1])
-    number = sheet.number[y * pool // BLOCK_PX, x * pool // BLOCK_PX]
+    number = sheet.number_at(x, y)
     bound = level.ravel()[at]
-    place = y * pool + sheet.shift[number, 1], x * pool + sheet.shift[number, 0]
+    shift = sheet.shift[number]
+    place = y * pool + shift[..., 1], x * pool + shift[..., 0]
     pixels = Pixels(
         region=labels.ravel()[at] - 1,
         x=place[1],

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.motion.activity import BLOCK_PX, enlarged, maxima_along
-from streamdet.types import F32, I64, U8, Bool
+from streamdet.types import F32, I32, I64, U8, Bool
 
 __all__ = ["Box", "Group", "Sheet", "pooled"]
 
@@ -82,6 +82,13 @@ class Sheet:
         width, height = self.wh
         large = enlarged(blocks, BLOCK_PX // self.pool)
         return np.ascontiguousarray(large[: -(-height // self.pool), : -(-width // self.pool)], np.uint8)
+
+    def number_at(self, x: I64, y: I64) -> I32:
+        """The group that each (pooled) pixel belongs to; one number for all if there is only one."""
+        if len(self.groups) == 1:
+            return np.zeros((), np.int32)
+        side = BLOCK_PX // self.pool
+        return np.asarray(self.number.ravel()[y // side * self.number.shape[1] + x // side])
 
     def part(self, number: int, sheet: NDArray[Any]) -> NDArray[Any]:
         """Group `number`'s own rectangle of a (pooled) sheet, as a view."""
