@@ -32,7 +32,9 @@ def candidates(position: F64, radius_px: F64, points: F64, *, nearest: int = 8) 
         return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0)
     count = min(nearest, len(points))
     reach = float(np.max(radius_px)) * (1 + 1e-9) + 1e-9
-    found = cKDTree(points, compact_nodes=False, balanced_tree=False).query(position, k=np.arange(1, count + 1), distance_upper_bound=reach)
+    found = cKDTree(points, compact_nodes=False, balanced_tree=False).query(
+        position, k=np.arange(1, count + 1), distance_upper_bound=reach
+    )
     distance, column = np.asarray(found[0], np.float64), np.asarray(found[1], np.intp)
     row, rank = np.nonzero(distance <= radius_px[:, None])
     return row, column[row, rank], distance[row, rank]
