@@ -46,7 +46,7 @@ def peaks(net: TinyMover, picture: F32, floor: float = 0.05) -> list[F32]:
     for sample in range(len(maps)):
         row, column = torch.nonzero(top[sample], as_tuple=True)
         at = maps[sample][:, row, column]
-        centre = (torch.stack([column, row]) + at[1:3].clamp(0, 1)) * STRIDE
+        centre = (torch.stack([column, row]) + at[1:3].clamp(-2, 3)) * STRIDE
         parts = [centre, at[3:5].exp(), heat[sample, row, column][None], at[5:].argmax(0)[None].float()]
         found.append(torch.cat(parts).T.numpy())
     return found
