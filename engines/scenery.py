@@ -79,7 +79,8 @@ def arena(wh: tuple[int, int], rng: np.random.Generator) -> tuple[U8, list[tuple
         dark = np.array(_saturated(rng)) * rng.uniform(0.05, 0.5)
         image[:horizon] = dark.astype(np.uint8)
         if rng.random() < 0.7:
-            crowds.append(_crowd(image, (0, 0, width, horizon), rng))
+            box = (0, 0, width, horizon)
+            crowds.append(_crowd(image, box, rng) if rng.random() < 0.5 else _rows_of_people(image, box, rng))
             image[:horizon] = (image[:horizon] * rng.uniform(0.2, 1.0)).astype(np.uint8)
         for row in range(int(rng.integers(0, 3))):
             _boards(image, horizon - row * int(0.12 * height), rng)
@@ -185,6 +186,24 @@ def _crowd(image: U8, box: tuple[int, int, int, int], rng: np.random.Generator) 
     blocks = cv2.resize(small.astype(np.float32), (columns * size, rows * size), interpolation=cv2.INTER_NEAREST)
     blocks = cv2.GaussianBlur(blocks, (0, 0), rng.uniform(0.5, 1.5))[: y2 - y1, : x2 - x1]
     image[y1:y2, x1:x2] = np.clip(blocks, 0, 255).astype(np.uint8)
+    return box
+
+
+def _rows_of_people(image: U8, box: tuple[int, int, int, int], rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Heads and shoulders in the half dark, behind rails: small, soft, with bright spots, and still."""
+    x1, y1, x2, y2 = box
+    size, light = rng.uniform(2.5, 9), rng.uniform(20, 160)
+    for y in np.arange(y1, y2, size * 4):
+        for x in np.arange(x1 + rng.uniform(0, size * 3), x2, size * rng.uniform(2.5, 5)):
+            if rng.random() < 0.3:
+                continue
+            at = np.array([x, y]) + rng.normal(0, size * 0.4, 2)
+            for down, wide, tall in ((2.2, 1.6, 1.4), (0.0, 0.8, 1.0)):
+                middle = round(float(at[0]) * 8), round(float(at[1] + down * size) * 8)
+                axes = round(wide * size * 8), round(tall * size * 8)
+                cv2.ellipse(image, middle, axes, 0, 0, 360, shade(rng, 5, light), -1, cv2.LINE_AA, 3)
+    part = image[y1:y2, x1:x2]
+    part[:] = cv2.GaussianBlur(part, (0, 0), rng.uniform(0.6, 2.0))
     return box
 
 
