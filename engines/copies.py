@@ -257,7 +257,7 @@ def make(source: Path, root: Path, folder: Path) -> Record:
     record: Record = {"model": name, "sha256": sha256, "copies": {}, "f1": f1, "time": times, "validation": scores}
     for path, summary in (
         (half, f"{name} with fp16 weights and arithmetic, for GPUs (a CPU gains nothing)"),
-        (small, f"{name} in 8 bits: about half the time on CPUs with int8 instructions, slightly less accurate"),
+        (small, f"{name} in 8 bits: two thirds of the time on CPUs with int8 instructions, slightly less accurate"),
     ):
         kept = f1[path.stem] >= f1[name] - _F1_MAY_FALL
         backends = loads_everywhere(path)
