@@ -17,7 +17,6 @@ from streamdet.errors import (
     DependencyError,
     OutputClosed,
     StreamdetError,
-    UsageError,
     redact,
 )
 
@@ -69,7 +68,8 @@ def _check_opencv() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from streamdet.options import EXAMPLES, add_demo, add_eval, add_run
+    from streamdet.commands import COMMANDS
+    from streamdet.options import EXAMPLES, add_demo, add_run
 
     parser = argparse.ArgumentParser(
         prog="streamdet",
@@ -82,7 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     add_run(commands, "run", "the main job: SOURCE in, annotated film and JSON out", _run)
     add_run(commands, "bench", "where the time goes: fps, per-stage p50/p95, tiles, drops", _bench)
     add_demo(commands, _demo)
-    add_eval(commands, _eval)
+    for add in COMMANDS:
+        add(commands)
     for name, text, command in (
         ("models", "the models that come with streamdet", _models),
         ("info", "what this machine can do, and why not", _info),
@@ -217,20 +218,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.json != "-":
         print(describe_demo(score))
     return code
-
-
-def _eval(arguments: argparse.Namespace) -> int:
-    from streamdet.options import span_of
-    from streamdet.report import write_json
-    from streamdet.scoring import point_score, read_frames_jsonl, read_labels
-
-    if not arguments.within >= 0:
-        raise UsageError(f"--within {arguments.within}: give a distance in px, 0 or more")
-    frames = read_frames_jsonl(arguments.frames)
-    labels = read_labels(arguments.labels).between(*span_of(arguments.span))
-    score = point_score(frames, labels, within_px=arguments.within, within_box=arguments.within_box)
-    write_json("-", score.to_dict())
-    return EXIT_DONE
 
 
 def _models(arguments: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from streamdet.config import Config, load, with_values
 from streamdet.errors import UsageError
 
-__all__ = ["Help", "add_demo", "add_eval", "add_run", "config_of", "span_of"]
+__all__ = ["Help", "add_demo", "add_run", "config_of", "span_of"]
 
 EXAMPLES = """examples:
   streamdet run match.mp4                          film, frames and events in runs/match
@@ -124,26 +124,6 @@ def add_demo(commands: Any, command: Callable[[argparse.Namespace], int]) -> Non
     sub.add_argument("--json", metavar="FILE", help="write scores and speed there ('-': standard output)")
     _add_settings(sub)
     sub.set_defaults(command=command, sources=["demo"])
-
-
-def add_eval(commands: Any, command: Callable[[argparse.Namespace], int]) -> None:
-    text = "score frames.jsonl against labels; JSON on standard output"
-    sub = commands.add_parser("eval", help=text, description=text, formatter_class=Help)
-    sub.add_argument("frames", metavar="FRAMES.jsonl", help="what `streamdet run` wrote")
-    sub.add_argument(
-        "labels",
-        metavar="LABELS",
-        help="points or boxes: CSV (frame,visible,cx,cy / frame,class,x,y,w,h / TrackNet) or MOT gt.txt",
-    )
-    sub.add_argument(
-        "--within", type=float, default=5.0, metavar="PX", help="a point is right within so many px (default 5)"
-    )
-    sub.add_argument("--within-box", action="store_true", help="... or anywhere in the labelled box (loose boxes)")
-    sub.add_argument(
-        "--span", metavar="A:B", help="score frames A to B-1 only, e.g. 60: or :120 (the others count as unlabelled)"
-    )
-    sub.add_argument("-v", "--verbose", action="count", default=0)
-    sub.set_defaults(command=command)
 
 
 def span_of(text: str | None) -> tuple[int, int | None]:

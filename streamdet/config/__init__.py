@@ -1,0 +1,162 @@
+"""The whole configuration as one typed tree. Unknown key, wrong type or bad value = ConfigError with the path of the value.
+
+A YAML file holds the same tree (``streamdet run --print-config``
+prints it, ``streamdet config-schema`` its JSON Schema for editors);
+the command line and :func:`streamdet.run` are thin layers that set its leaves. The nodes are in :mod:`streamdet.config.tree`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamdet.config.tree import (
+    Anchor,
+    Config,
+    DrawConfig,
+    Line,
+    MergeConfig,
+    ModelConfig,
+    MotionConfig,
+    OutputConfig,
+    Point,
+    RulesConfig,
+    SourceConfig,
+    TilesConfig,
+    TrackerConfig,
+    Zone,
+)
+from streamdet.errors import ConfigError
+
+__all__ = [
+    "Anchor",
+    "Config",
+    "DrawConfig",
+    "Line",
+    "MergeConfig",
+    "ModelConfig",
+    "MotionConfig",
+    "OutputConfig",
+    "Point",
+    "RulesConfig",
+    "SourceConfig",
+    "TilesConfig",
+    "TrackerConfig",
+    "Zone",
+    "json_schema",
+    "load",
+    "to_yaml",
+    "with_values",
+]
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Read a YAML file; ``${NAME}`` in it is replaced by the environment variable. Raises ConfigError."""
+    import yaml
+
+    file = Path(path)
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read configuration {file}: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise ConfigError(f"{file}{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    return from_tree(_expand(tree or {}, str(file)), origin=str(file))
+
+
+def from_tree(tree: Any, *, origin: str = "configuration") -> Config:
+    """Validate a plain tree of dicts and lists. Raises ConfigError naming `origin` and the path of the bad value."""
+    _refuse_nan(tree, origin, "")
+    try:
+        return msgspec.convert(tree, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{origin}: {_readable(str(error))}") from None
+
+
+def _refuse_nan(tree: Any, origin: str, path: str) -> None:
+    if isinstance(tree, float) and not math.isfinite(tree):
+        raise ConfigError(f"{origin}: {path}: {tree} is not a number that can be used")
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list | tuple) else ()
+    for key, value in items:
+        _refuse_nan(value, origin, f"{path}.{key}" if path else str(key))
+
+
+def with_values(config: Config, values: Mapping[str, Any]) -> Config:
+    """A copy with dotted leaves set: ``{"tiles.look": "all"}``. Raises ConfigError for an unknown path or a bad value."""
+    tree = msgspec.to_builtins(config)
+    for dotted, value in values.items():
+        node, parts = tree, dotted.split(".")
+        for depth, part in enumerate(parts):
+            if not isinstance(node, dict) or (part not in node and not _is_free_form(parts[:depth])):
+                raise ConfigError(
+                    f"no setting called '{dotted}'{_did_you_mean(part, node)}; `--print-config` lists them all"
+                )
+            if depth == len(parts) - 1:
+                node[part] = value
+            else:
+                node = node[part]
+    return from_tree(tree, origin="settings")
+
+
+def to_yaml(config: Config) -> str:
+    import yaml
+
+    text: str = yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False, default_flow_style=None, width=110)
+    return text
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of a configuration file, for editors."""
+    schema = msgspec.json.schema(Config)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "streamdet configuration", **schema}
+
+
+def _is_free_form(path: list[str]) -> bool:
+    return path == ["model", "rename"]
+
+
+def _did_you_mean(part: str, node: Any) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(part, list(node) if isinstance(node, dict) else [], 1)
+    return f" (did you mean '{close[0]}'?)" if close else ""
+
+
+def _readable(message: str) -> str:
+    """msgspec says "Object contains unknown field `x` - at `$.tiles`": turn it into the user's words."""
+    text, _, path = message.partition(" - at `$")
+    path = path.rstrip("`").lstrip(".")
+    text = text.replace("Object contains unknown field", "unknown key").replace(
+        "Object missing required field", "missing key"
+    )
+    return f"{path}: {text}" if path else text
+
+
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _expand(tree: Any, origin: str) -> Any:
+    if isinstance(tree, dict):
+        return {key: _expand(value, origin) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_expand(value, origin) for value in tree]
+    if not isinstance(tree, str):
+        return tree
+
+    def value_of(match: re.Match[str]) -> str:
+        name = match.group(1)
+        if name not in os.environ:
+            raise ConfigError(f"{origin}: environment variable {name} is used but not set")
+        return os.environ[name]
+
+    return _VARIABLE.sub(value_of, tree)
