@@ -30,6 +30,9 @@ DOORS = {
     "tensorrt": ("detectors/tensorrt",),
     "onnxruntime": ("detectors/onnxruntime",),
     "openvino": ("detectors/openvino",),
+    "starlette": ("service/",),
+    "uvicorn": ("service/",),
+    "websockets": ("service/",),
 }
 
 
@@ -90,7 +93,8 @@ def run_python(code: str) -> str:
 
 def test_importing_streamdet_loads_nothing_heavy() -> None:
     loaded = run_python(
-        "import sys, streamdet; heavy={'av','cv2','onnxruntime','openvino','scipy','pycuda','tensorrt','yaml','tqdm'};"
+        "import sys, streamdet;"
+        "heavy={'av','cv2','onnxruntime','openvino','scipy','pycuda','tensorrt','yaml','tqdm','starlette','uvicorn'};"
         "print(sorted(heavy & {m.split('.')[0] for m in sys.modules}))"
     )
     assert loaded == "[]"

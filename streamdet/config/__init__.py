@@ -2,7 +2,8 @@
 
 A YAML file holds the same tree (``streamdet run --print-config``
 prints it, ``streamdet config-schema`` its JSON Schema for editors);
-the command line and :func:`streamdet.run` are thin layers that set its leaves. The nodes are in :mod:`streamdet.config.tree`.
+the command line and :func:`streamdet.run` are thin layers that set its leaves. The nodes are in :mod:`streamdet.config.tree`
+and the files beside it, the whole in :mod:`streamdet.config.whole`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from typing import Any
 
 import msgspec
 
+from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     Anchor,
-    Config,
     DrawConfig,
     Line,
     MergeConfig,
@@ -32,6 +33,7 @@ from streamdet.config.tree import (
     TrackerConfig,
     Zone,
 )
+from streamdet.config.whole import Config
 from streamdet.errors import ConfigError
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "OutputConfig",
     "Point",
     "RulesConfig",
+    "ServeConfig",
     "SourceConfig",
     "TilesConfig",
     "TrackerConfig",

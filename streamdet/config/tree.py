@@ -1,4 +1,4 @@
-"""The nodes of the configuration: every setting, its type, unit and default. :mod:`streamdet.config` reads and writes them."""
+"""The nodes of a run's configuration: every setting, its type, unit and default. :mod:`streamdet.config.whole` joins them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import msgspec
 
 __all__ = [
     "Anchor",
-    "Config",
     "Count",
     "DrawConfig",
     "Line",
@@ -176,18 +175,3 @@ class OutputConfig(Node, frozen=True):
     audio: bool = True
     crf: Annotated[int, msgspec.Meta(ge=0, le=51)] = 23
     tentative: bool = False  # also list objects not confirmed yet
-
-
-class Config(Node, frozen=True):
-    """Everything a run needs."""
-
-    sources: list[str] = []
-    source: SourceConfig = SourceConfig()
-    motion: MotionConfig = MotionConfig()
-    tiles: TilesConfig = TilesConfig()
-    model: ModelConfig = ModelConfig()
-    merge: MergeConfig = MergeConfig()
-    tracker: TrackerConfig = TrackerConfig()
-    rules: RulesConfig = RulesConfig()
-    draw: DrawConfig = DrawConfig()
-    output: OutputConfig = OutputConfig()

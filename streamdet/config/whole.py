@@ -1,0 +1,35 @@
+"""All nodes as one tree: a capability's settings live in a file of their own and are hooked in here with one line."""
+
+from __future__ import annotations
+
+from streamdet.config.serve import ServeConfig
+from streamdet.config.tree import (
+    DrawConfig,
+    MergeConfig,
+    ModelConfig,
+    MotionConfig,
+    Node,
+    OutputConfig,
+    RulesConfig,
+    SourceConfig,
+    TilesConfig,
+    TrackerConfig,
+)
+
+__all__ = ["Config"]
+
+
+class Config(Node, frozen=True):
+    """Everything a run needs."""
+
+    sources: list[str] = []
+    source: SourceConfig = SourceConfig()
+    motion: MotionConfig = MotionConfig()
+    tiles: TilesConfig = TilesConfig()
+    model: ModelConfig = ModelConfig()
+    merge: MergeConfig = MergeConfig()
+    tracker: TrackerConfig = TrackerConfig()
+    rules: RulesConfig = RulesConfig()
+    draw: DrawConfig = DrawConfig()
+    output: OutputConfig = OutputConfig()
+    serve: ServeConfig = ServeConfig()
