@@ -59,6 +59,7 @@ class Line:
     keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
     painter: Callable[[Result], U8]
     max_detections: int = 1000  # per frame, the best
+    record: Callable[[tuple[Event, ...]], tuple[Event, ...]] | None = None  # gives events their clips; returns at once
     timer: StageTimer = field(default_factory=StageTimer)
     tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
     tiles_of: int = 0
@@ -94,7 +95,7 @@ class Line:
             candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
             self._tracks = self.tracker.update(frame, motion, candidates, tiles if tiles and tiles.of else None)
         with timed("rules"):
-            events = self.rules(frame, self._tracks)
+            events = self.recorded(self.rules(frame, self._tracks))
         return Result(
             frame=frame,
             detections=self._merged,
@@ -106,6 +107,10 @@ class Line:
             timings_s=timed.take(),
             painter=self.painter,
         )
+
+    def recorded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """The events with the names of the clips that are made of them, if any are."""
+        return self.record(events) if self.record is not None and events else events
 
     def _detect(self, frame: Frame, motion: Motion, tiles: TilePlan) -> Detections:
         """Pack and detect, a bounded number of tiles at a time: a huge picture must not become a huge tensor."""
@@ -221,7 +226,7 @@ class Stream:
         self.counts = self.line.rules.counts()
         if not abort and self.error is None:
             try:
-                self._last_events = self.line.rules.finish()
+                self._last_events = self.line.recorded(self.line.rules.finish())
                 self.events += len(self._last_events)
                 self.counts = _with_occupancy(self.line.rules.counts(), self.counts)
             except Exception as error:  # a fault in closing must not lose what the sinks hold

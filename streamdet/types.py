@@ -435,7 +435,8 @@ WEAK_SHARE = 0.4  # detections down to this share of their threshold keep known 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One flat JSON object; keys that do not apply are absent.
 
-    ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy].
+    ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy]. ``clip``, ``snapshot``: relative addresses of film and picture,
+    known from the first event of a track on; the files appear when they are ready.
     """
 
     schema: int = msgspec.field(default_factory=lambda: SCHEMA)
@@ -463,6 +464,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     start_s: float | None = None
     end_s: float | None = None
     path: list[tuple[float, float, float]] | None = None
+    clip: str | None = None
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ LEVEL = {
     "types": 0, "protocols": 0, "errors": 0, "inputspec": 0,
     "boxes": 1, "mailbox": 1, "metrics": 1, "config": 1, "device": 1, "records": 1, "scoring": 1,
     "sources": 2, "motion": 2, "tiles": 2, "detectors": 2, "merge": 2, "tracking": 2, "rules": 2, "draw": 2, "sinks": 2,
+    "recording": 2,
     "pipeline": 3,
     "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
     "cluster": 5,
@@ -25,7 +26,7 @@ LEVEL = {
 
 # heavy package -> the only places that may import it (None: nobody at this time)
 DOORS = {
-    "av": ("sources/", "sinks/video.py"),
+    "av": ("sources/", "sinks/video.py", "recording/"),
     "pycuda": ("device.py",),
     "tensorrt": ("detectors/tensorrt",),
     "onnxruntime": ("detectors/onnxruntime",),

@@ -14,6 +14,8 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from streamdet.sources.tap import Tapping
+
 __all__ = ["Decoder", "Opened"]
 
 Opened = tuple[InputContainer, VideoStream]
@@ -40,6 +42,8 @@ class Decoder:
     FFmpeg waits for ever for a camera that hangs; so with `device`, its descriptor, nothing is read from it before it
     has something, and silence of `device_timeout_s` ends the iterator with ``ended_by`` a TimeoutError.
 
+    Every packet read is shown to `tapping`, before it is decoded.
+
     ``close()`` may come from any thread. While FFmpeg works on the container it is not touched: the iterator then frees
     it when FFmpeg comes back, at the latest after the container's read time-out.
     """
@@ -53,6 +57,7 @@ class Decoder:
         reopen: Callable[[], Opened] | None = None,
         device: int | None = None,
         device_timeout_s: float = 0.0,
+        tapping: Tapping | None = None,
     ) -> None:
         self.damaged = 0
         self.packets = 0
@@ -70,6 +75,7 @@ class Decoder:
         self._reopen = reopen
         self._device = device
         self._device_timeout_s = device_timeout_s
+        self._tapping = tapping
         self._second: InputContainer | None = None
         self._closed = threading.Event()
         self._at_work = threading.Lock()
@@ -123,6 +129,8 @@ class Decoder:
                     if self._may_go_on(error) and read_errors <= _READ_ERRORS_IN_A_ROW:
                         continue
                 more = packet is not None
+                if self._tapping is not None and packet is not None and packet.size:
+                    self._tapping(self._stream(), packet, time.monotonic())
                 frames = self._decode(packet)
             now_s = time.monotonic()
             for frame in frames:

@@ -32,6 +32,7 @@ from streamdet.sources.opening import (
     video_stream_of,
 )
 from streamdet.sources.picture import PictureMaker
+from streamdet.sources.tap import PacketTap, Tapping
 from streamdet.types import Frame, SourceInfo
 
 __all__ = ["CameraSource", "VideoSource"]
@@ -55,6 +56,8 @@ class VideoSource:
 
     ``close()`` may come from any thread: the iterator ends with the next packet, at the latest after
     ``config.read_timeout_s``. Entered and iterated once. The picture's size may change in the middle of a stream.
+
+    `tap` is shown the packets as they are read (:class:`PacketTap`); `epoch` is the number of this connection.
     """
 
     def __init__(
@@ -66,12 +69,15 @@ class VideoSource:
         live: bool | None = None,
         format: str | None = None,
         options: dict[str, str] | None = None,
+        tap: PacketTap | None = None,
+        epoch: int = 0,
     ) -> None:
         self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "skipped": 0}
         self.warnings: list[str] = []
         self._uri, self._stream, self._config, self._live = uri, stream, config, live
         self._format, self._options = format, options
         self._name = redact(uri)
+        self._tap, self._epoch = tap, epoch
         self._info: SourceInfo | None = None
         self._decoder: Decoder | None = None
         self._frames: Iterator[tuple[VideoFrame, float]] = iter(())
@@ -100,6 +106,7 @@ class VideoSource:
             reopen=None if live else self._open,
             device=descriptor_of(self._uri) if self._format == _CAMERAS else None,
             device_timeout_s=self._config.read_timeout_s,
+            tapping=Tapping(self._tap, stream=self._stream, epoch=self._epoch) if self._tap is not None else None,
         )
         self._frames = iter(self._decoder)
         try:
@@ -158,6 +165,7 @@ class VideoSource:
                 captured_s=captured_s,
                 pts=clock.stamp,
                 time_base=decoded.time_base,
+                epoch=self._epoch,
                 utc=_utc_now() if info.live else None,
             )
             self._count(decoded)
@@ -238,9 +246,11 @@ class VideoSource:
 class CameraSource(VideoSource):
     """A camera of this machine through Video4Linux2. `device`: "0" or "/dev/video0"."""
 
-    def __init__(self, device: str, *, stream: str, config: SourceConfig) -> None:
+    def __init__(
+        self, device: str, *, stream: str, config: SourceConfig, tap: PacketTap | None = None, epoch: int = 0
+    ) -> None:
         path = f"/dev/video{int(device)}" if device.isdecimal() else device
-        super().__init__(path, stream=stream, config=config, live=True, format=_CAMERAS)
+        super().__init__(path, stream=stream, config=config, live=True, format=_CAMERAS, tap=tap, epoch=epoch)
 
 
 def _set_up(container: InputContainer, video: VideoStream, *, live: bool) -> None:
