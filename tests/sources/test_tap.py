@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from pathlib import Path
@@ -91,11 +92,9 @@ def test_packets_of_a_live_stream(tmp_path: Path) -> None:
             server.url, stream="cam", config=SourceConfig(open_timeout_s=5, read_timeout_s=5), tap=keeper
         ) as src,
     ):
-        for count, latest in enumerate(src, 1):
-            if count == 20:
-                break
-        assert time.monotonic() - latest.captured_s < 5
+        frames = list(itertools.islice(src, 20))
+        assert time.monotonic() - frames[-1].captured_s < 5
     assert len(keeper.opened_with) == 1
     assert keeper.packets[0][2], "an RTSP session of this server starts with a key frame"
     assert len(keeper.packets) >= 20
-    assert any(pts == latest.pts for pts, *_ in keeper.packets), "a frame's stamp names its packet"
+    assert any(pts == frames[-1].pts for pts, *_ in keeper.packets), "a frame's stamp names its packet"
