@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from streamdet.errors import OutputError, UsageError
+from streamdet.errors import OutputError, StartupError, UsageError
 from streamdet.records import encode, frame_record
 from streamdet.types import Result
 
@@ -245,5 +245,36 @@ def machine_report() -> str:
             lines.append(f"{package:<14} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
             lines.append(f"{package:<14} not installed{f' ({remedy})' if remedy else ''}")
-    lines.append("GPU            not used: this version runs on the CPU")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_gpu_report()])
+
+
+def _gpu_report() -> list[str]:
+    """The GPUs, what of our GPU path is installed, and the exact reason for what cannot run."""
+    from streamdet import fatbin
+    from streamdet.libcuda import NoGpu, probe
+
+    lines, index, count = [], 0, 1
+    while index < count:
+        gpu = probe(index)
+        if isinstance(gpu, NoGpu):
+            lines.append(f"{'GPU':<14} not used: {gpu.reason}")
+        else:
+            count = gpu.count
+            lines.append(f"{'GPU':<14} {gpu.describe()}")
+        index += 1
+    for package, extra, what in (
+        ("pycuda", "cuda", "packs tiles on the GPU"),
+        ("tensorrt", "tensorrt", "runs models on the GPU, fastest"),
+        ("onnxruntime-gpu", "onnxruntime-gpu", "runs models on the GPU without TensorRT"),
+    ):
+        try:
+            lines.append(f"{package:<14} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(f"{package:<14} not installed ({what}: pip install 'streamdet[{extra}]')")
+    for name in fatbin.KERNELS:
+        try:
+            said = f"{len(fatbin.read_fatbin(name)) // 1024} kB, for GPUs from Turing on"
+        except StartupError as error:
+            said = str(error)
+        lines.append(f"{'GPU kernels':<14} {name}: {said}")
+    return lines

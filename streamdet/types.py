@@ -7,6 +7,7 @@ marked *valid until the maker's next call* may be reused by their maker.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -23,6 +24,8 @@ __all__ = [
     "TENTATIVE",
     "WHY_NAMES",
     "Detections",
+    "DeviceArray",
+    "DevicePlanes",
     "Event",
     "Frame",
     "Motion",
@@ -42,6 +45,53 @@ F32 = NDArray[np.float32]
 Bool = NDArray[np.bool_]
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
+# ------------------------------------------------------------------------------------------------- what lies on a GPU
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceArray:
+    """Contiguous memory on the GPU: its address, and what lies there. Owned by whoever made it (`streamdet.device`)."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        """Lets CuPy, torch and pycuda look at it without a copy."""
+        return {"version": 3, "data": (self.pointer, False), "shape": self.shape, "typestr": self.dtype.str}
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> DeviceArray:
+        """Some rows: the same memory."""
+        first, last, step = rows.indices(len(self))
+        if step != 1:
+            raise ValueError("only neighbouring rows of a DeviceArray can be taken")
+        row = math.prod(self.shape[1:]) * self.dtype.itemsize
+        return DeviceArray(self.pointer + first * row, (max(0, last - first), *self.shape[1:]), self.dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DevicePlanes:
+    """A 4:2:0 picture the decoder left on the GPU: NV12 (`bits` 8) or P010 (10, in the upper bits of 16).
+
+    `luma`, `chroma`: device addresses (u and v interleaved). `pitch`: bytes from row to row of each. `owner`: whatever must stay
+    alive while they are used; the decoder may still be writing until our stream has waited for the default stream.
+    """
+
+    luma: int
+    chroma: int
+    pitch: tuple[int, int]
+    bits: int = 8
+    owner: Any = field(default=None, repr=False)
+
+
 # ---------------------------------------------------------------------------------------------------------------- Frame
 
 
@@ -55,9 +105,10 @@ class Picture:
     - *BGR*: ``chroma`` is None and ``bgr`` (H,W,3) u8 is what was given; ``luma`` is full-range BT.601 of it.
 
     Planes may be non-contiguous views (rotated video). Thread-safe: making ``bgr`` twice in a race yields equal arrays.
+    ``on_device``: where the same YUV picture lies on the GPU, upright, if the decoder left it there.
     """
 
-    __slots__ = ("_bgr", "_make_bgr", "chroma", "full_range", "luma", "matrix")
+    __slots__ = ("_bgr", "_make_bgr", "chroma", "full_range", "luma", "matrix", "on_device")
 
     def __init__(
         self,
@@ -68,6 +119,7 @@ class Picture:
         make_bgr: Callable[[], U8] | None = None,
         matrix: Matrix = "bt601",
         full_range: bool = False,
+        on_device: DevicePlanes | None = None,
     ) -> None:
         if luma.ndim != 2 or luma.dtype != np.uint8:
             raise ValueError(f"luma must be (H, W) uint8, got {luma.shape} {luma.dtype}")
@@ -84,6 +136,7 @@ class Picture:
         self.chroma = chroma
         self.matrix: Matrix = matrix
         self.full_range = full_range
+        self.on_device = on_device
         self._bgr = bgr
         self._make_bgr = make_bgr
 
@@ -276,12 +329,13 @@ class TileBatch:
     """Network input for the tiles of one frame. *Valid until the packer's next call.*
 
     Attributes:
-        data: (T, C, h, w) f32 or f16 (or u8 for networks that take it); may be NHWC if the model says so.
+        data: (T, C, h, w) f32 or f16 (or u8 for networks that take it); may be NHWC if the model says so. A numpy array, or
+            a DeviceArray from a packer that works on the GPU.
         tiles: the T rows of the plan it was packed from.
         frame, motion: what it was packed from (a detector without a network reads these instead of `data`).
     """
 
-    data: NDArray[Any] = field(repr=False)
+    data: Any = field(repr=False)
     tiles: TilePlan
     frame: Frame
     motion: Motion

@@ -28,6 +28,7 @@ from streamdet.detectors.openvino_backend import OpenVinoBackend, installed
 from streamdet.detectors.sniff import noise
 from streamdet.detectors.spec import ModelFile
 from streamdet.errors import StartupError, StreamdetError
+from streamdet.libcuda import require
 
 __all__ = ["cache_dir", "choose", "make_backend", "thread_count"]
 
@@ -57,11 +58,10 @@ def make_backend(name: Name, file: ModelFile, threads: int) -> Backend:
 
 
 def choose(config: ModelConfig, file: ModelFile) -> Name:
-    """The runtime to use for `file`. Raises StartupError for a device this build cannot drive."""
+    """The runtime to use for `file`. Raises StartupError for a GPU that cannot be used, with the reason."""
     if config.device.lower() not in ("auto", "cpu"):
-        raise StartupError(
-            f"device '{config.device}' needs the GPU build of streamdet, which this is not; use --device cpu or auto"
-        )
+        require(config.device)
+        raise StartupError(f"device '{config.device}' is there, but no GPU backend is; use --device cpu or auto")
     if config.backend != "auto":
         return config.backend
     if not installed():

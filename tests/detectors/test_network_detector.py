@@ -210,5 +210,5 @@ def test_no_thread_is_left_and_it_can_be_entered_again(tmp_path: Path) -> None:
 
 
 def test_device_of_another_build(tmp_path: Path) -> None:
-    with pytest.raises(StartupError, match="GPU build"), detector_for(tmp_path, device="cuda:0"):
+    with pytest.raises(StartupError, match=r"cannot be used|no GPU backend"), detector_for(tmp_path, device="cuda:0"):
         pass
