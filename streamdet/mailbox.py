@@ -70,5 +70,9 @@ class Mailbox(Generic[T]):
                 self._items.clear()
             self._changed.notify_all()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def __len__(self) -> int:
         return len(self._items)

@@ -4,12 +4,48 @@ from __future__ import annotations
 
 import random
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
 
-__all__ = ["Distribution", "StageTimer"]
+__all__ = ["Distribution", "Rate", "Recent", "StageTimer"]
+
+RECENT = 512  # values
+
+
+class Recent:
+    """The latest values of a stream of numbers, and their percentiles. One thread adds, others may read."""
+
+    def __init__(self, size: int = RECENT) -> None:
+        self._kept: deque[float] = deque(maxlen=size)
+
+    def add(self, value: float) -> None:
+        self._kept.append(value)
+
+    def percentiles(self, *q: float) -> tuple[float, ...] | None:
+        """None when nothing was added."""
+        kept = list(self._kept)
+        return tuple(float(value) for value in np.percentile(kept, q)) if kept else None
+
+
+class Rate:
+    """How often something happened per second, lately."""
+
+    def __init__(self, window_s: float = 5.0) -> None:
+        self._times_s: deque[float] = deque(maxlen=2048)
+        self._window_s = window_s
+        self._since_s = time.monotonic()
+
+    def add(self) -> None:
+        self._times_s.append(time.monotonic())
+
+    def per_s(self) -> float:
+        now_s = time.monotonic()
+        first_s = max(self._since_s, now_s - self._window_s)
+        count = sum(time_s > first_s for time_s in list(self._times_s))
+        return count / max(now_s - first_s, 1e-3)
 
 
 class Distribution:
@@ -53,6 +89,7 @@ class StageTimer:
 
     def __init__(self) -> None:
         self.stages: dict[str, Distribution] = {}
+        self.recent: dict[str, Recent] = {}
         self._frame: dict[str, float] = {}
 
     @contextmanager
@@ -72,6 +109,7 @@ class StageTimer:
         done, self._frame = self._frame, {}
         for stage, spent in done.items():
             self.stages.setdefault(stage, Distribution()).add(spent)
+            self.recent.setdefault(stage, Recent(128)).add(spent)
         return done
 
     def summary_ms(self) -> dict[str, dict[str, float]]:

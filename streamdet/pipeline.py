@@ -1,14 +1,16 @@
-"""The line: a frame goes in, a Result comes out; and the threads that carry frames to it and Results away.
+"""Runs streams: files one after another, live sources side by side, all through one detector on the calling thread.
 
-::
+What one frame goes through is in :mod:`streamdet.line`, what carries it there and away in :mod:`streamdet.stream`. Here is
+who comes when::
 
-    capture thread --Mailbox--> the caller's thread: Line.process --Mailbox--> one thread per sink
-    (per stream)                (owns the detector)
+    files:         for frame in stream: result = stream.process(frame)
+    live streams:  a turn:  surveys = the newest frame of each that waits, its motion, and where it would like to look
+                            tiles   = as many of those as there is time for, divided by share
+                            found   = detector.together(all their tiles)
+                            results = one each
 
-Without a network, the motion of a file's frames is computed on the capture thread, ahead of what follows it.
-
-A file blocks (every frame); a live source drops (newest wins, counted). Whoever fails closes all mailboxes; the first error is
-raised once everything is joined. Parts come ready-made from :mod:`streamdet.assemble`; nothing here knows their classes.
+Whoever fails closes all mailboxes; the first error is raised once everything is joined. Parts come ready-made from
+:mod:`streamdet.assemble`; nothing here knows their classes.
 """
 
 from __future__ import annotations
@@ -17,295 +19,56 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import TypeVar
 
-import numpy as np
+from streamdet.budget import Budget, allot
+from streamdet.errors import StreamdetError, redact
+from streamdet.line import Line, Survey
+from streamdet.mailbox import Closed
+from streamdet.stream import Stream
+from streamdet.types import Detections, Result, TileBatch
 
-from streamdet.errors import SourceLostError, StreamdetError
-from streamdet.mailbox import Closed, Mailbox
-from streamdet.metrics import StageTimer
-from streamdet.protocols import Detector, Merger, MotionModel, Packer, Rules, Scheduler, Sink, Source, Tracker
-from streamdet.types import F32, I64, U8, WHY_NAMES, Bool, Detections, Event, Frame, Motion, Result, TilePlan, Tracks
-
-__all__ = ["Line", "Pipeline", "Stream"]
+__all__ = ["Line", "Opener", "Pipeline", "Stream"]
 
 log = logging.getLogger(__name__)
 
-CAPTURE_AHEAD = 4  # decoded pictures waiting: a 4K one is 12 MB
-SINK_BEHIND = 8  # Results waiting per sink
-TILES_AT_ONCE = 64  # in one packed batch: 133 MB at 416 px
-
-
-class Look(NamedTuple):
-    """A frame's motion, and the seconds it took."""
-
-    motion: Motion
-    spent_s: float
-
-
-@dataclass(slots=True)
-class Line:
-    """The stages one stream's frames go through, with the little they remember between frames."""
-
-    motion_model: MotionModel
-    scheduler: Scheduler
-    packer: Packer
-    detector: Detector
-    merger: Merger
-    tracker: Tracker
-    rules: Rules
-    keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
-    painter: Callable[[Result], U8]
-    max_detections: int = 1000  # per frame, the best
-    record: Callable[[tuple[Event, ...]], tuple[Event, ...]] | None = None  # gives events their clips; returns at once
-    timer: StageTimer = field(default_factory=StageTimer)
-    tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
-    tiles_of: int = 0
-    _tracks: Tracks = field(default_factory=Tracks.empty)
-    _merged: Detections = field(default_factory=Detections.empty)
-    _weak: Detections = field(default_factory=Detections.empty)
-
-    @property
-    def may_look_ahead(self) -> bool:
-        """Motion may already see the next frame: without a network nobody reads its planes, which the next call changes."""
-        return self.detector.input is None
-
-    def look(self, frame: Frame) -> Look:
-        """The frame's motion and the time it took: the first stage, apart where the rest follows on another thread."""
-        started_s = time.perf_counter()
-        motion = self.motion_model(frame)
-        return Look(motion, time.perf_counter() - started_s)
-
-    def process(self, frame: Frame, look: Look | None = None) -> Result:
-        """One frame, straight through; `look`: its own, if that was taken ahead."""
-        timed = self.timer
-        motion, spent_s = look or self.look(frame)
-        timed.add("motion", spent_s)
-        tiles: TilePlan | None = None
-        if motion.state != "repeat":  # an exact repeat holds what was found in the frame it repeats
-            with timed("schedule"):
-                tiles = self.scheduler(frame, motion, self._tracks)
-                self._count(tiles)
-            found = self._detect(frame, motion, tiles)
-            with timed("merge"):
-                self._merged, self._weak = self._merge(self._inside(frame, found))
-        with timed("track"):
-            candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
-            self._tracks = self.tracker.update(frame, motion, candidates, tiles if tiles and tiles.of else None)
-        with timed("rules"):
-            events = self.recorded(self.rules(frame, self._tracks))
-        return Result(
-            frame=frame,
-            detections=self._merged,
-            tracks=self._linked(),
-            events=events,
-            tiles=tiles if tiles and tiles.of else None,
-            motion_state=motion.state,
-            labels=self.detector.labels,
-            timings_s=timed.take(),
-            painter=self.painter,
-        )
-
-    def recorded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """The events with the names of the clips that are made of them, if any are."""
-        return self.record(events) if self.record is not None and events else events
-
-    def _detect(self, frame: Frame, motion: Motion, tiles: TilePlan) -> Detections:
-        """Pack and detect, a bounded number of tiles at a time: a huge picture must not become a huge tensor."""
-        parts = []
-        for first in range(0, max(len(tiles), 1), TILES_AT_ONCE):
-            with self.timer("pack"):
-                batch = self.packer(frame, motion, tiles[first : first + TILES_AT_ONCE])
-            with self.timer("detect"):
-                found = self.detector(batch)
-            parts.append(replace(found, tile=np.where(found.tile < 0, found.tile, found.tile + np.int32(first))))
-        return Detections.concat(parts)
-
-    def _merge(self, found: Detections) -> tuple[Detections, Detections]:
-        """One row per object, and the weak rows beside them: only the tracker sees those."""
-        strong = found.score >= self.detector.thresholds[found.label]
-        merged = self.merger(found[strong])[: self.max_detections]  # the best come first
-        return merged, self.merger.beside(merged, found[~strong])
-
-    def _linked(self) -> Tracks:
-        """The tracks with their links into the rows a user sees."""
-        row = self._tracks.detection_row
-        return replace(self._tracks, detection_row=np.where(row < len(self._merged), row, np.int32(-1)))
-
-    def _count(self, tiles: TilePlan) -> None:
-        self.tiles_run += np.bincount(tiles.why, minlength=len(WHY_NAMES))
-        self.tiles_of += tiles.of
-
-    def _inside(self, frame: Frame, found: Detections) -> Detections:
-        rows = self.keep(frame.wh, found.xyxy)
-        return found if rows is None or bool(np.all(rows)) else found[rows]
-
-
-class Stream:
-    """One source on its way through a Line to its sinks. Owns its threads from ``start`` to ``finish``."""
-
-    def __init__(self, source: Source, line: Line, sinks: Sequence[Sink], *, max_frames: int = 0) -> None:
-        self.source = source
-        self.line = line
-        self.sinks = sinks
-        self.frames = 0
-        self.events = 0
-        self.started_s = time.monotonic()
-        self.wall_s = 0.0
-        self.error: BaseException | None = None
-        self.counts: dict[str, Any] = {}
-        self.capture_timer = StageTimer()
-        self._max_frames = max_frames
-        live = source.info.live
-        self._looks_ahead = not live and line.may_look_ahead
-        self._inbox: Mailbox[tuple[Frame, Look | None]] = Mailbox(1 if live else CAPTURE_AHEAD, newest_wins=live)
-        self._outboxes = [Mailbox[Result](SINK_BEHIND, newest_wins=sink.lossy) for sink in sinks]
-        self._last_events: tuple[Event, ...] = ()
-        self._threads: list[threading.Thread] = []
-        self._arrived = threading.Event()
-
-    @property
-    def name(self) -> str:
-        return self.source.info.stream
-
-    @property
-    def dropped(self) -> int:
-        """Decoded frames that were never processed because a newer one had come (live sources only)."""
-        return self._inbox.dropped
-
-    @property
-    def closing_events(self) -> tuple[Event, ...]:
-        """The events that ended what was still alive when the stream ended."""
-        return self._last_events
-
-    def tiles_summary(self) -> dict[str, object] | None:
-        """Tiles run, of how many, and why; None without a network."""
-        if not self.line.tiles_of:
-            return None
-        run = self.line.tiles_run
-        why = {name: int(count) for name, count in zip(WHY_NAMES, run, strict=True) if count}
-        return {"run": int(run.sum()), "of": self.line.tiles_of, "why": why}
-
-    def start(self, arrived: threading.Event) -> None:
-        self._arrived = arrived
-        self.started_s = time.monotonic()
-        capture = threading.Thread(target=self._capture, name=f"capture-{self.name}", daemon=True)
-        publishers = [
-            threading.Thread(target=self._publish, args=pair, name=f"sink-{type(pair[0]).__name__}", daemon=True)
-            for pair in zip(self.sinks, self._outboxes, strict=True)
-        ]
-        self._threads = [capture, *publishers]
-        for thread in self._threads:
-            thread.start()
-
-    def take(self) -> tuple[Frame, Look | None] | None:
-        """The next frame if one is waiting, with the look at it if that was taken ahead. Raises Closed at the end."""
-        with contextlib.suppress(TimeoutError):
-            return self._inbox.get(timeout_s=0)
-        return None
-
-    def process(self, frame: Frame, look: Look | None = None) -> Result:
-        result = replace(self.line.process(frame, look), dropped=self.dropped)
-        self.frames += 1
-        self.events += len(result.events)
-        for outbox in self._outboxes:
-            outbox.put(result)
-        return result
-
-    def stop(self) -> None:
-        """Ask the source to end; what was captured so far is still processed unless the stream is finished."""
-        self._inbox.close(discard=True)
-        self.source.close()
-
-    def finish(self, *, abort: bool = False) -> None:
-        """End everything: events that close the stream are delivered, sinks drained (not with `abort`), threads joined."""
-        self._inbox.close(discard=True)
-        self.source.close()
-        self.counts = self.line.rules.counts()
-        if not abort and self.error is None:
-            try:
-                self._last_events = self.line.recorded(self.line.rules.finish())
-                self.events += len(self._last_events)
-                self.counts = _with_occupancy(self.line.rules.counts(), self.counts)
-            except Exception as error:  # a fault in closing must not lose what the sinks hold
-                self.fail(error)
-        for outbox in self._outboxes:
-            outbox.close(discard=abort)
-        for thread in self._threads:
-            thread.join(timeout=None if thread.name.startswith("sink-") else 15.0)
-        self.wall_s = time.monotonic() - self.started_s
-
-    def fail(self, error: BaseException) -> None:
-        """Remember the first error and let nobody wait for anybody."""
-        if self.error is None:
-            self.error = error
-        self._inbox.close(discard=True)
-        for outbox in self._outboxes:
-            outbox.close()
-        self._arrived.set()
-
-    def _capture(self) -> None:
-        taken = 0
-        frames = iter(self.source)
-        try:
-            while not self._max_frames or taken < self._max_frames:
-                with self.capture_timer("decode"):
-                    frame = next(frames, None)
-                self.capture_timer.take()
-                if frame is None:
-                    break
-                look = self.line.look(frame) if self._looks_ahead else None  # beside the tracking of the frame before
-                self._inbox.put((frame, look))
-                self._arrived.set()
-                taken += 1
-        except Closed:
-            pass
-        except SourceLostError as error:  # what was captured before the loss is still processed
-            self.error = self.error or error
-        except BaseException as error:
-            self.fail(error)
-        finally:
-            self._inbox.close()
-            self._arrived.set()
-
-    def _publish(self, sink: Sink, outbox: Mailbox[Result]) -> None:
-        try:
-            with sink:
-                while True:
-                    try:
-                        result = outbox.get()
-                    except Closed:
-                        break
-                    sink.write(result)
-                sink.finish(self._last_events)
-        except BaseException as error:
-            self.fail(error)
-
-
-def _with_occupancy(after: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
-    """The totals after the end, with who was in each zone when it came."""
-    zones = {
-        name: {**zone, "occupancy": before["zones"][name]["occupancy"]} for name, zone in after.get("zones", {}).items()
-    }
-    return {**after, "zones": zones} if zones else after
+T = TypeVar("T")
+Opener = Callable[[contextlib.ExitStack], Stream]
 
 
 class Pipeline:
-    """Runs streams: files one after another, live sources side by side, all through one detector on the calling thread.
+    """`openers` make a Stream each, when its turn comes; one that fails to open or is lost does not stop the others.
 
-    `openers` make a Stream each, when its turn comes; one that fails to open or is lost does not stop the others. Iterate to get
-    Results; afterwards ``errors`` holds what went wrong (iteration raises the first when everything is done) and ``done`` the
-    streams that ran. ``stop()`` drains and finishes files properly; ``stop(abort=True)`` does not wait for the sinks' backlog.
+    Iterate to get Results; afterwards ``errors`` holds what went wrong (iteration raises the first when everything is done) and
+    ``done`` the streams that ran. ``stop()`` drains and finishes files properly; ``stop(abort=True)`` does not wait for the
+    sinks' backlog.
+
+    With `endless` it runs until it is stopped, also with no stream at all: streams come with ``add`` and go with ``remove``,
+    from any thread, and one that fails takes no other with it. `retired` is then told of each that ended, and nothing is kept.
     """
 
-    def __init__(self, openers: Sequence[Callable[[contextlib.ExitStack], Stream]], *, together: bool = False) -> None:
-        self._groups = [list(openers)] if together else [[opener] for opener in openers]
+    def __init__(
+        self,
+        openers: Sequence[Opener],
+        *,
+        together: bool = False,
+        endless: bool = False,
+        budget: Budget | None = None,
+        retired: Callable[[Stream], None] | None = None,
+    ) -> None:
+        self._groups = [list(openers)] if together or endless else [[opener] for opener in openers]
+        self._endless = endless
+        self._budget = budget or Budget()
+        self._retired = retired
         self._stopping = False
         self._aborting = False
         self._arrived = threading.Event()
         self._running: list[Stream] = []
+        self._orders: deque[Callable[[], None]] = deque()
+        self._leaving: list[threading.Thread] = []
+        self._floor_s = 0.0
         self.done: list[Stream] = []
         self.errors: list[BaseException] = []
 
@@ -320,21 +83,31 @@ class Pipeline:
         self._aborting = self._aborting or abort
         self._arrived.set()
 
+    def add(self, opener: Opener) -> None:
+        """Let one more stream run, soon. The opener is called on the processing thread: it must not wait for a network."""
+        self.order(lambda: self._open(opener))
+
+    def remove(self, stream: Stream) -> None:
+        """Finish a stream, soon, beside the others' work."""
+        self.order(lambda: self._retire(stream) if stream in self._running else None)
+
+    def order(self, what: Callable[[], None]) -> None:
+        """Have `what` done on the processing thread, between two frames."""
+        self._orders.append(what)
+        self._arrived.set()
+
     def __iter__(self) -> Iterator[Result]:
-        for group in self._groups:
+        for group in self._groups or [[]]:
             if self._stopping:
                 break
             yield from self._run_group(group)
         if self.errors:
             raise self.errors[0]
 
-    def _run_group(self, openers: Sequence[Callable[[contextlib.ExitStack], Stream]]) -> Iterator[Result]:
-        with contextlib.ExitStack() as opened:
+    def _run_group(self, openers: Sequence[Opener]) -> Iterator[Result]:
+        with contextlib.ExitStack() as self._opened:
             for opener in openers:
-                try:
-                    self._running.append(opener(opened))
-                except StreamdetError as error:
-                    self._note(error)
+                self._open(opener, start=False)
             for stream in self._running:
                 stream.start(self._arrived)
             try:
@@ -347,32 +120,137 @@ class Pipeline:
             finally:
                 for stream in list(self._running):
                     self._retire(stream)
+                for thread in self._leaving:
+                    thread.join()
+
+    def _open(self, opener: Opener, *, start: bool = True) -> None:
+        try:
+            stream = opener(self._opened)
+        except StreamdetError as error:
+            self._note(error)
+            return
+        stream.used_s = self._floor_s
+        self._running.append(stream)
+        if start:
+            stream.start(self._arrived)
 
     def _turns(self) -> Iterator[Result]:
-        """Take one waiting frame of each stream in turn, so that none starves another."""
-        while self._running and not self._stopping:
+        """One waiting frame of each file in turn, and of as many live streams as there is time for."""
+        while (self._running or self._endless) and not self._stopping:
             self._arrived.clear()
+            while self._orders:
+                self._orders.popleft()()
             busy = False
+            waiting: list[Stream] = []
             for stream in list(self._running):
                 try:
-                    waiting = stream.take()
-                    if waiting is not None:
+                    if stream.live:
+                        if stream.waiting():
+                            waiting.append(stream)
+                    elif (taken := stream.take()) is not None:
                         busy = True
-                        yield stream.process(*waiting)
+                        yield stream.process(*taken)
                 except Closed:
                     self._retire(stream)
                 if self._stopping:
                     break
-            if not busy and self._running:
+            if waiting and not self._stopping:
+                yield from self._turn(waiting)
+            elif not busy and (self._running or self._endless):
                 self._arrived.wait(0.5)
+
+    # ------------------------------------------------------------------------------------------- live streams together
+
+    def _turn(self, waiting: list[Stream]) -> Iterator[Result]:
+        """The newest frames of those streams that had least of the machine, all their tiles through the detector at once."""
+        waiting.sort(key=lambda stream: stream.used_s)
+        turn_s = self._budget.turn_s([stream.interval_s for stream in waiting])
+        chosen = waiting[: self._budget.streams(len(waiting), turn_s)]
+        self._floor_s = max(self._floor_s, chosen[0].used_s)
+        surveys: list[tuple[Stream, Survey]] = []
+        for stream in chosen:
+            stream.used_s = max(stream.used_s, self._floor_s)  # who was silent for long has saved nothing up
+            survey = self._guarded(stream, lambda stream=stream: _survey(stream))  # type: ignore[misc]
+            if survey is not None:
+                surveys.append((stream, survey))
+        most = self._budget.tiles(len(surveys), turn_s)
+        allowed = allot([survey.wanted for _, survey in surveys], [stream.share for stream, _ in surveys], most)
+        for detector in {id(stream.line.detector): stream.line.detector for stream, _ in surveys}.values():
+            rows = [row for row, (stream, _) in enumerate(surveys) if stream.line.detector is detector]
+            yield from self._detect([(*surveys[row], allowed[row]) for row in rows])
+
+    def _detect(self, members: list[tuple[Stream, Survey, int]]) -> Iterator[Result]:
+        """Members share one detector."""
+        started_s = time.perf_counter()
+        batches: list[TileBatch] = []
+        rows: list[int] = []
+        for row, (stream, survey, most) in enumerate(members):
+            batch = self._guarded(stream, lambda s=stream, v=survey, m=most: s.line.pack(v, m))  # type: ignore[misc]
+            if batch is not None:
+                batches.append(batch)
+                rows.append(row)
+        packed_s = time.perf_counter()
+        together = members[0][0].line.detector.together(batches)
+        spent_s = time.perf_counter() - packed_s
+        tiles = sum(len(batch.tiles) for batch in batches)
+        if tiles:
+            self._budget.tile.add((time.perf_counter() - started_s) / tiles)
+        found: dict[int, tuple[TileBatch, Detections]] = dict(zip(rows, zip(batches, together, strict=True), strict=True))
+        for row, (stream, survey, _) in enumerate(members):
+            batch, detections = found.get(row, (None, None))
+            if batch is None and survey.tiles is not None:
+                continue  # it failed in packing
+            part = len(batch.tiles) / tiles if batch is not None and tiles else 1 / len(members)
+            if batch is not None:
+                stream.line.timer.add("detect", spent_s * part)
+            result = self._guarded(
+                stream,
+                lambda s=stream, v=survey, b=batch, d=detections: s.complete(v, b and b.tiles, d),  # type: ignore[misc]
+            )
+            if result is None:
+                continue
+            own_s = sum(result.timings_s.values())
+            self._budget.frame.add(own_s - result.timings_s.get("pack", 0.0) - result.timings_s.get("detect", 0.0))
+            stream.used_s += own_s / stream.share
+            yield result
+
+    def _guarded(self, stream: Stream, step: Callable[[], T | None]) -> T | None:
+        """A step of one stream; endless, its fault ends that stream only."""
+        try:
+            return step()
+        except Exception as error:
+            if not self._endless:
+                raise
+            log.exception("%s", redact(str(error)))
+            stream.fail(error)
+            return None
+
+    # --------------------------------------------------------------------------------------------------------- the end
 
     def _retire(self, stream: Stream) -> None:
         self._running.remove(stream)
+        if not self._endless:
+            self._finish(stream)
+            self.done.append(stream)
+            if stream.error is not None:
+                self._note(stream.error)
+            return
+        self._leaving = [thread for thread in self._leaving if thread.is_alive()]
+        thread = threading.Thread(target=self._finish, args=(stream,), name=f"leave-{stream.name}", daemon=True)
+        self._leaving.append(thread)
+        thread.start()
+
+    def _finish(self, stream: Stream) -> None:
         stream.finish(abort=self._aborting)
-        self.done.append(stream)
-        if stream.error is not None:
-            self._note(stream.error)
+        if self._retired is not None:
+            self._retired(stream)
 
     def _note(self, error: BaseException) -> None:
-        self.errors.append(error)
+        if not self._endless:
+            self.errors.append(error)
         log.info("%s", error)
+
+
+def _survey(stream: Stream) -> Survey | None:
+    taken = stream.take()
+    return None if taken is None else stream.line.survey(*taken)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -44,9 +44,14 @@ class MotionModel(Protocol):
 
 
 class Scheduler(Protocol):
-    """Chooses where to look in this frame. `tracks` are those of the preceding frame."""
+    """Chooses where to look in this frame. `tracks` are those of the preceding frame.
 
-    def __call__(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan: ...
+    ``wanted`` is asked once per frame; ``most_urgent`` if not all of it can be had; ``ran`` is told what is run.
+    """
+
+    def wanted(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan: ...
+    def most_urgent(self, tiles: TilePlan, most: int) -> TilePlan: ...
+    def ran(self, frame: Frame, motion: Motion, tiles: TilePlan) -> None: ...
 
 
 class Packer(Protocol):
@@ -78,6 +83,9 @@ class Detector(_Managed, Protocol):
     def thresholds(self) -> F32: ...
     def describe(self) -> str: ...
     def __call__(self, batch: TileBatch) -> Detections: ...
+    def together(self, batches: Sequence[TileBatch]) -> list[Detections]:
+        """The same for batches of several streams, run in one go: one Detections each, as if called one by one."""
+        ...
 
 
 class Merger(Protocol):

@@ -503,6 +503,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     time_base: str | None = None
     utc: str | None = None
     latency_s: float | None = None
+    dropped: int | None = None  # of a live stream: frames skipped so far because newer ones had come
     track: int
     label: str
     score: float

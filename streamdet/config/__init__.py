@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 
+from streamdet.config.cameras import CameraConfig, LiveConfig
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     Anchor,
@@ -38,9 +39,11 @@ from streamdet.errors import ConfigError
 
 __all__ = [
     "Anchor",
+    "CameraConfig",
     "Config",
     "DrawConfig",
     "Line",
+    "LiveConfig",
     "MergeConfig",
     "ModelConfig",
     "MotionConfig",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from streamdet.config.cameras import CameraConfig, CameraName, LiveConfig
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     DrawConfig,
@@ -32,4 +33,6 @@ class Config(Node, frozen=True):
     rules: RulesConfig = RulesConfig()
     draw: DrawConfig = DrawConfig()
     output: OutputConfig = OutputConfig()
+    live: LiveConfig = LiveConfig()
+    cameras: dict[CameraName, CameraConfig] = {}
     serve: ServeConfig = ServeConfig()

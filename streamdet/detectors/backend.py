@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -12,13 +12,46 @@ from numpy.typing import NDArray
 from streamdet.detectors.decode.layout import Raw
 from streamdet.errors import ModelError
 
-__all__ = ["Backend", "Chunk", "Piece", "chunks", "refused"]
+__all__ = ["Backend", "Chunk", "Data", "Piece", "Rows", "chunks", "joined", "refused"]
 
 Chunk = tuple[int, int, Raw]
 """First tile row, number of tiles, outputs by name. With a fixed batch the outputs may hold rows beyond that number."""
 
 Piece = tuple[int, int, NDArray[Any]]
 """First tile row, number of tiles, (step, ...) tiles."""
+
+
+class Rows:
+    """Tiles of several arrays of one shape (but for their number) as if they lay in one, without copying them together.
+
+    A slice within one of them is a view; one over a border is copied.
+    """
+
+    def __init__(self, parts: Sequence[NDArray[Any]]) -> None:
+        self._parts = parts
+        self._ends = np.cumsum([len(part) for part in parts]).tolist()
+        self.shape = (self._ends[-1], *parts[0].shape[1:])
+        self.dtype = parts[0].dtype
+
+    def __len__(self) -> int:
+        return int(self._ends[-1])
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        first, last, _ = rows.indices(len(self))
+        pieces = []
+        for part, end in zip(self._parts, self._ends):
+            start = end - len(part)
+            if first < end and last > start:
+                pieces.append(part[max(first - start, 0) : last - start])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+
+
+Data = NDArray[Any] | Rows
+
+
+def joined(parts: Sequence[NDArray[Any]]) -> Data:
+    """One (T, ...) thing to run; a single part is handed on as it is."""
+    return parts[0] if len(parts) == 1 else Rows(parts)
 
 
 class Backend(Protocol):
@@ -33,12 +66,12 @@ class Backend(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
-    def infer(self, data: NDArray[Any]) -> Iterator[Chunk]:
+    def infer(self, data: Data) -> Iterator[Chunk]:
         """Run (T, ...) tiles; chunks come in order and cover every row once."""
         ...
 
 
-def chunks(data: NDArray[Any], step: int) -> Iterator[Piece]:
+def chunks(data: Data, step: int) -> Iterator[Piece]:
     """(first row, rows, (step, ...) array) pieces; the last one is filled up by repeating its last tile."""
     for first in range(0, len(data), step):
         piece = data[first : first + step]

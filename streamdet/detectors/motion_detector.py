@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
@@ -73,6 +74,9 @@ class MotionDetector:
         keep = np.flatnonzero(fits & (long >= self._smallest_px) & (strength >= WEAK_SHARE * self._threshold))
         keep = keep[_strongest_of_each_cluster(xyxy[keep], strength[keep])]
         return Detections.of(xyxy[keep], strength[keep])
+
+    def together(self, batches: Sequence[TileBatch]) -> list[Detections]:
+        return [self(batch) for batch in batches]
 
 
 def _strongest_of_each_cluster(xyxy: F32, strength: F32) -> I64:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.boxes import nms
 from streamdet.config import ModelConfig
-from streamdet.detectors.backend import Backend
+from streamdet.detectors.backend import Backend, joined
 from streamdet.detectors.choose import choose, make_backend, thread_count
 from streamdet.detectors.classes import ClassMap, map_classes
 from streamdet.detectors.decode.layout import Candidates
@@ -128,19 +129,36 @@ class NetworkDetector:
 
     def __call__(self, batch: TileBatch) -> Detections:
         """Detections of all tiles, in frame px, clipped to the frame; duplicates inside one tile are gone."""
+        return self.together([batch])[0]
+
+    def together(self, batches: Sequence[TileBatch]) -> list[Detections]:
+        """Several batches through the network in one go (those with inputs of one size), and apart again."""
         if self._backend is None:
             raise RuntimeError("the detector is not entered yet")
-        if len(batch.tiles) == 0:
-            return Detections.empty()
-        self.counts["tiles"] += len(batch.tiles)
-        return self._finish(self._wanted(self._candidates(self._backend, batch)), batch.tiles)
+        found = [Detections.empty()] * len(batches)
+        groups: dict[tuple[tuple[int, int], int], list[int]] = {}
+        for index, batch in enumerate(batches):
+            if len(batch.tiles):
+                alone = 0 if isinstance(batch.data, np.ndarray) else index + 1  # what lies on a device is not joined here
+                groups.setdefault((batch.tiles.input_wh, alone), []).append(index)
+        for (input_wh, _), members in groups.items():
+            data = [batches[index].data for index in members]
+            candidates = self._wanted(self._candidates(self._backend, data, input_wh))
+            first = 0
+            for index in members:
+                tiles = batches[index].tiles
+                mine = (candidates.tile >= first) & (candidates.tile < first + len(tiles))
+                found[index] = self._finish(_moved(candidates[mine], -first), tiles)
+                first += len(tiles)
+            self.counts["tiles"] += first
+        return found
 
-    def _candidates(self, backend: Backend, batch: TileBatch) -> Candidates:
+    def _candidates(self, backend: Backend, data: Sequence[NDArray[Any]], input_wh: tuple[int, int]) -> Candidates:
         spec = self.spec
         parts: list[Candidates] = []
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinities are counted below, not reported here
-            for first, rows, raw in backend.infer(batch.data):
-                found = spec.family.decode(raw, spec.layout, batch.tiles.input_wh, WEAK_SHARE * self._map.floor)
+            for first, rows, raw in backend.infer(joined(data)):
+                found = spec.family.decode(raw, spec.layout, input_wh, WEAK_SHARE * self._map.floor)
                 real = (found.tile >= 0) & (found.tile < rows)  # not what fills up a fixed batch
                 parts.append(
                     Candidates(found.xyxy[real], found.score[real], found.label[real], found.tile[real] + first)
@@ -183,6 +201,10 @@ class NetworkDetector:
             xyxy, found = xyxy[best], found[best]
         truncated = tiles.truncated(xyxy, found.tile)
         return Detections.of(xyxy, found.score, found.label, found.tile, truncated)
+
+
+def _moved(found: Candidates, by: int) -> Candidates:
+    return found if not by else Candidates(found.xyxy, found.score, found.label, found.tile + np.int32(by))
 
 
 def _centre_inside(xyxy: F32, tiles: TilePlan, found: Candidates) -> NDArray[np.bool_]:

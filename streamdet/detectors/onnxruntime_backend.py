@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from streamdet.detectors.backend import Chunk, Piece, chunks, refused
+from streamdet.detectors.backend import Chunk, Data, Piece, chunks, refused
 from streamdet.detectors.decode.layout import Raw
 from streamdet.detectors.onnx_header import without_weight_inputs
 from streamdet.detectors.sniff import extra_inputs
@@ -54,7 +54,7 @@ class OnnxRuntimeBackend:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._narrow = self._wide = None
 
-    def infer(self, data: NDArray[Any]) -> Iterator[Chunk]:
+    def infer(self, data: Data) -> Iterator[Chunk]:
         width, height = (data.shape[2], data.shape[1]) if self._file.nhwc else (data.shape[3], data.shape[2])
         beside = extra_inputs(self._file.extra, (width, height), self._step)
         pieces = list(chunks(data, self._step))

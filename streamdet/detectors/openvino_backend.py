@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from streamdet.detectors.backend import Chunk, Piece, chunks, refused
+from streamdet.detectors.backend import Chunk, Data, Piece, chunks, refused
 from streamdet.detectors.decode.layout import Raw
 from streamdet.detectors.sniff import extra_inputs
 from streamdet.detectors.spec import ModelFile
@@ -85,7 +85,7 @@ class OpenVinoBackend:
         self._requests.clear()
         self._core = None
 
-    def infer(self, data: NDArray[Any]) -> Iterator[Chunk]:
+    def infer(self, data: Data) -> Iterator[Chunk]:
         pieces = list(chunks(data, self._step))
         shape = (self._step, *data.shape[1:])
         # tiles that would leave more than half of the threads idle are run one by one on all threads instead

@@ -12,9 +12,15 @@ __all__ = ["NoPacker", "NoScheduler"]
 class NoScheduler:
     """Always a plan of no tiles (``of`` = 0)."""
 
-    def __call__(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
+    def wanted(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
         empty = np.zeros((0, 4), np.int32)
         return TilePlan(frame.wh, frame.wh, empty, np.ones((0, 2), np.float32), np.zeros(0, np.uint8), 0)
+
+    def most_urgent(self, tiles: TilePlan, most: int) -> TilePlan:
+        return tiles
+
+    def ran(self, frame: Frame, motion: Motion, tiles: TilePlan) -> None:
+        """Nothing to remember."""
 
 
 class NoPacker:

@@ -8,6 +8,8 @@
 
 In either, the first frame after a cut runs all tiles once, and an exact repeat of the preceding frame runs none (the
 pipeline holds what was found there). A tile that shows the whole frame beside finer ones is run by the sweep only.
+
+A live stream on a machine that is too slow gets fewer tiles than it wants: :meth:`TileScheduler.most_urgent` says which.
 """
 
 from __future__ import annotations
@@ -42,6 +44,7 @@ __all__ = ["TileScheduler"]
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
 MOST_REGIONS = 2000  # more moving things than this: everything moves, run all tiles
 FIRST_DT_S = 1 / 30  # before two frames were seen
+PATIENT_SWEEPS, SWEEP_TILE_IN = 4.0, 4  # with too little time for all tiles: see most_urgent
 
 F64 = NDArray[np.float64]
 
@@ -67,6 +70,8 @@ class TileScheduler:
         self._dt_s = FIRST_DT_S
         self._epoch = 0
         self._credit = 0.0
+        self._sweep_credit = 0.0
+        self._rows: NDArray[np.intp] = np.zeros(0, np.intp)  # of the plan, in what was given out last
         self.frames = 0
         self.of_total = 0
         self.counters: dict[str, int] = dict.fromkeys(WHY_NAMES, 0)
@@ -77,19 +82,50 @@ class TileScheduler:
         return self._plan
 
     def __call__(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
+        """Choose, and take it as run: :meth:`wanted` and :meth:`ran` in one."""
+        tiles = self.wanted(frame, motion, tracks)
+        self.ran(frame, motion, tiles)
+        return tiles
+
+    def wanted(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
+        """The tiles that ought to be run in this frame, in the order of the plan. Nothing counts as run yet."""
         plan = self._current(frame)
         since_s = self._tick(frame)
         why = self._choose(frame, motion, tracks, plan, since_s)
-        rows = np.flatnonzero(why >= 0)
+        self._rows = np.flatnonzero(why >= 0)
+        return replace(plan[self._rows], why=why[self._rows].astype(np.uint8))
+
+    def most_urgent(self, tiles: TilePlan, most: int) -> TilePlan:
+        """At most so many of the `tiles` that :meth:`wanted` gave last, for want of time; the others wait.
+
+        First what moves and what is tracked, longest unseen first; then the sweep. A sweep that has waited for `PATIENT_SWEEPS`
+        times its period gets one tile in `SWEEP_TILE_IN`, so that what stands still is found at last.
+        """
+        if most >= len(tiles) or self._config.look == "all":  # "all" was asked for: frames are dropped instead
+            return tiles
+        assert self._pts_s is not None
+        age_s = self._pts_s - self._last_run_s[self._rows]
+        swept = tiles.why == WHY_SWEEP
+        order = np.lexsort((-age_s, swept))
+        overdue = np.flatnonzero(swept & (age_s > PATIENT_SWEEPS * self._config.sweep_s))
+        self._sweep_credit = min(self._sweep_credit + most / SWEEP_TILE_IN, 1.0 + most / SWEEP_TILE_IN)
+        first = overdue[np.argsort(-age_s[overdue], kind="stable")][: int(self._sweep_credit)]
+        chosen = np.sort(np.concatenate([first, order[~np.isin(order, first)]])[:most])
+        self._sweep_credit -= int(np.isin(first, chosen).sum())
+        self._rows = self._rows[chosen]
+        return tiles[chosen]
+
+    def ran(self, frame: Frame, motion: Motion, tiles: TilePlan) -> None:
+        """These `tiles`, the last that were given out, are run in this frame."""
+        assert self._plan is not None
+        rows = self._rows
         self._last_run_s[rows] = frame.pts_s
-        self._visits.mark(plan.xyxy[rows[~self._coarse[rows]]], frame.pts_s)
+        self._visits.mark(self._plan.xyxy[rows[~self._coarse[rows]]], frame.pts_s)
         self._visits.watch(motion.regions, frame.pts_s)
-        chosen = replace(plan[rows], why=why[rows].astype(np.uint8))
         self.frames += 1
-        self.of_total += plan.of
-        for name, count in zip(WHY_NAMES, np.bincount(chosen.why, minlength=len(WHY_NAMES)).tolist()):
+        self.of_total += tiles.of
+        for name, count in zip(WHY_NAMES, np.bincount(tiles.why, minlength=len(WHY_NAMES)).tolist()):
             self.counters[name] += count
-        return chosen
 
     def _current(self, frame: Frame) -> TilePlan:
         """The plan for this frame's size; new ones, and new epochs, know of no earlier visit."""

@@ -81,11 +81,17 @@ class Stage:
         self._at("motion", frame)
         return Motion(frame.picture.luma)
 
-    def schedule(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
+    def wanted(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
         self._at("schedule", frame)
         return TilePlan(
             (16, 16), (16, 16), np.zeros((1, 4), np.int32), np.ones((1, 2), np.float32), np.zeros(1, np.uint8), 4
         )
+
+    def most_urgent(self, tiles: TilePlan, most: int) -> TilePlan:
+        return tiles
+
+    def ran(self, frame: Frame, motion: Motion, tiles: TilePlan) -> None:
+        pass
 
     def pack(self, frame: Frame, motion: Motion, tiles: TilePlan) -> TileBatch:
         self._at("pack", frame)
@@ -96,6 +102,9 @@ class Stage:
         self.seen.append(batch.frame.index)
         time.sleep(self.work_s)
         return Detections.of([[1, 1, 4, 4]], [0.9])
+
+    def together(self, batches: Any) -> list[Detections]:
+        return [self(batch) for batch in batches]
 
     def describe(self) -> str:
         return "double"
@@ -180,7 +189,7 @@ def make(camera: Any, stage: Stage | None = None, sinks: list[Any] | None = None
         if isinstance(camera, Exception):
             raise camera
         line = Line(
-            motion_model=stage.motion, scheduler=stage.schedule, packer=stage.pack, detector=stage, merger=Merging(),  # type: ignore[arg-type]
+            motion_model=stage.motion, scheduler=stage, packer=stage.pack, detector=stage, merger=Merging(),  # type: ignore[arg-type]
             tracker=Parts(), rules=NoRules(stage), keep=lambda wh, xyxy: None, painter=lambda result: GREY,
         )  # fmt: skip
         return Stream(opened.enter_context(camera), line, sinks or [], **options)

@@ -1,0 +1,168 @@
+"""The line: a frame goes in, a Result comes out. One Line per stream; the detector may be shared by many.
+
+A file's frame goes through in one step, :meth:`Line.process`. Frames of several live streams go through together: each Line
+says what it would like to look at (:meth:`Line.survey`), is told how many tiles it may have (:meth:`Line.pack`), all tiles
+are detected in one go, and each Line makes its Result (:meth:`Line.complete`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from streamdet.metrics import StageTimer
+from streamdet.protocols import Detector, Merger, MotionModel, Packer, Rules, Scheduler, Tracker
+from streamdet.types import F32, I64, U8, WHY_NAMES, Bool, Detections, Event, Frame, Motion, Result, TileBatch, TilePlan, Tracks
+
+__all__ = ["TILES_AT_ONCE", "Line", "Look", "Survey"]
+
+TILES_AT_ONCE = 64  # in one packed batch: 133 MB at 416 px
+
+
+class Look(NamedTuple):
+    """A frame's motion, and the seconds it took."""
+
+    motion: Motion
+    spent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """A frame, its motion, and the tiles its Line would like to have run (None: an exact repeat, nothing is looked at)."""
+
+    frame: Frame
+    motion: Motion
+    tiles: TilePlan | None
+
+    @property
+    def wanted(self) -> int:
+        return 0 if self.tiles is None else len(self.tiles)
+
+
+@dataclass(slots=True)
+class Line:
+    """The stages one stream's frames go through, with the little they remember between frames."""
+
+    motion_model: MotionModel
+    scheduler: Scheduler
+    packer: Packer
+    detector: Detector
+    merger: Merger
+    tracker: Tracker
+    rules: Rules
+    keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
+    painter: Callable[[Result], U8]
+    max_detections: int = 1000  # per frame, the best
+    record: Callable[[tuple[Event, ...]], tuple[Event, ...]] | None = None  # gives events their clips; returns at once
+    timer: StageTimer = field(default_factory=StageTimer)
+    tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
+    tiles_of: int = 0
+    tiles_put_off: int = 0  # wanted, and not run for want of time
+    _tracks: Tracks = field(default_factory=Tracks.empty)
+    _merged: Detections = field(default_factory=Detections.empty)
+    _weak: Detections = field(default_factory=Detections.empty)
+
+    @property
+    def may_look_ahead(self) -> bool:
+        """Motion may already see the next frame: without a network nobody reads its planes, which the next call changes."""
+        return self.detector.input is None
+
+    def look(self, frame: Frame) -> Look:
+        """The frame's motion and the time it took: the first stage, apart where the rest follows on another thread."""
+        started_s = time.perf_counter()
+        motion = self.motion_model(frame)
+        return Look(motion, time.perf_counter() - started_s)
+
+    def process(self, frame: Frame, look: Look | None = None) -> Result:
+        """One frame, straight through; `look`: its own, if that was taken ahead."""
+        survey = self.survey(frame, look)
+        if survey.tiles is None:
+            return self.complete(survey, None, None)
+        self._ran(survey, survey.tiles)
+        return self.complete(survey, survey.tiles, self._detect(survey, survey.tiles))
+
+    def survey(self, frame: Frame, look: Look | None = None) -> Survey:
+        """The frame's motion and where to look; nothing is promised to be run yet."""
+        motion, spent_s = look or self.look(frame)
+        self.timer.add("motion", spent_s)
+        if motion.state == "repeat":  # an exact repeat holds what was found in the frame it repeats
+            return Survey(frame, motion, None)
+        with self.timer("schedule"):
+            return Survey(frame, motion, self.scheduler.wanted(frame, motion, self._tracks))
+
+    def pack(self, survey: Survey, most: int) -> TileBatch | None:
+        """The most urgent of the wanted tiles, at most so many, as network input; None for an exact repeat."""
+        if survey.tiles is None:
+            return None
+        with self.timer("schedule"):
+            tiles = self.scheduler.most_urgent(survey.tiles, most)
+            self._ran(survey, tiles)
+        with self.timer("pack"):
+            return self.packer(survey.frame, survey.motion, tiles)
+
+    def complete(self, survey: Survey, tiles: TilePlan | None, found: Detections | None) -> Result:
+        """What was found in these `tiles` -> tracks, events, Result. Both None for an exact repeat."""
+        frame, motion, timed = survey.frame, survey.motion, self.timer
+        if found is not None:
+            with timed("merge"):
+                self._merged, self._weak = self._merge(self._inside(frame, found))
+        with timed("track"):
+            candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
+            self._tracks = self.tracker.update(frame, motion, candidates, tiles if tiles and tiles.of else None)
+        with timed("rules"):
+            events = self.recorded(self.rules(frame, self._tracks))
+        return Result(
+            frame=frame,
+            detections=self._merged,
+            tracks=self._linked(),
+            events=events,
+            tiles=tiles if tiles and tiles.of else None,
+            motion_state=motion.state,
+            labels=self.detector.labels,
+            timings_s=timed.take(),
+            painter=self.painter,
+        )
+
+    def finish(self) -> tuple[Event, ...]:
+        """The ends of what is alive: the stream ended, or is lost for now."""
+        return self.recorded(self.rules.finish())
+
+    def recorded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """The events with the names of the clips that are made of them, if any are."""
+        return self.record(events) if self.record is not None and events else events
+
+    def _detect(self, survey: Survey, tiles: TilePlan) -> Detections:
+        """Pack and detect, a bounded number of tiles at a time: a huge picture must not become a huge tensor."""
+        parts = []
+        for first in range(0, max(len(tiles), 1), TILES_AT_ONCE):
+            with self.timer("pack"):
+                batch = self.packer(survey.frame, survey.motion, tiles[first : first + TILES_AT_ONCE])
+            with self.timer("detect"):
+                found = self.detector(batch)
+            parts.append(replace(found, tile=np.where(found.tile < 0, found.tile, found.tile + np.int32(first))))
+        return Detections.concat(parts)
+
+    def _merge(self, found: Detections) -> tuple[Detections, Detections]:
+        """One row per object, and the weak rows beside them: only the tracker sees those."""
+        strong = found.score >= self.detector.thresholds[found.label]
+        merged = self.merger(found[strong])[: self.max_detections]  # the best come first
+        return merged, self.merger.beside(merged, found[~strong])
+
+    def _linked(self) -> Tracks:
+        """The tracks with their links into the rows a user sees."""
+        row = self._tracks.detection_row
+        return replace(self._tracks, detection_row=np.where(row < len(self._merged), row, np.int32(-1)))
+
+    def _ran(self, survey: Survey, tiles: TilePlan) -> None:
+        self.scheduler.ran(survey.frame, survey.motion, tiles)
+        self.tiles_run += np.bincount(tiles.why, minlength=len(WHY_NAMES))
+        self.tiles_of += tiles.of
+        self.tiles_put_off += survey.wanted - len(tiles)
+
+    def _inside(self, frame: Frame, found: Detections) -> Detections:
+        rows = self.keep(frame.wh, found.xyxy)
+        return found if rows is None or bool(np.all(rows)) else found[rows]
