@@ -16,7 +16,21 @@ import numpy as np
 
 from streamdet.metrics import StageTimer
 from streamdet.protocols import Detector, Merger, MotionModel, Packer, Rules, Scheduler, Tracker
-from streamdet.types import F32, I64, U8, WHY_NAMES, Bool, Detections, Event, Frame, Motion, Result, TileBatch, TilePlan, Tracks
+from streamdet.types import (
+    F32,
+    I64,
+    U8,
+    WHY_NAMES,
+    Bool,
+    Detections,
+    Event,
+    Frame,
+    Motion,
+    Result,
+    TileBatch,
+    TilePlan,
+    Tracks,
+)
 
 __all__ = ["TILES_AT_ONCE", "Line", "Look", "Survey"]
 

@@ -195,7 +195,9 @@ class Pipeline:
         tiles = sum(len(batch.tiles) for batch in batches)
         if tiles:
             self._budget.tile.add((time.perf_counter() - started_s) / tiles)
-        found: dict[int, tuple[TileBatch, Detections]] = dict(zip(rows, zip(batches, together, strict=True), strict=True))
+        found: dict[int, tuple[TileBatch, Detections]] = dict(
+            zip(rows, zip(batches, together, strict=True), strict=True)
+        )
         for row, (stream, survey, _) in enumerate(members):
             batch, detections = found.get(row, (None, None))
             if batch is None and survey.tiles is not None:

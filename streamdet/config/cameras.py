@@ -36,7 +36,9 @@ class CameraConfig(Node, frozen=True):
 class LiveConfig(Node, frozen=True):
     """Live streams: loss and return, and how the machine's time is spent. Times in seconds."""
 
-    retry_first_s: Positive = 0.25  # a lost stream is tried again after a quarter of the time it has been gone, at least this
+    retry_first_s: Positive = (
+        0.25  # a lost stream is tried again after a quarter of the time it has been gone, at least this
+    )
     retry_most_s: Positive = 15.0  # ... and at most this
     refused_retry_s: Positive = 30.0  # wrong password, unknown path: the answer will hardly change
     give_up_s: NonNegative = 0.0  # a stream gone for so long has ended (exit code 4); 0: never

@@ -139,7 +139,9 @@ class NetworkDetector:
         groups: dict[tuple[tuple[int, int], int], list[int]] = {}
         for index, batch in enumerate(batches):
             if len(batch.tiles):
-                alone = 0 if isinstance(batch.data, np.ndarray) else index + 1  # what lies on a device is not joined here
+                alone = (
+                    0 if isinstance(batch.data, np.ndarray) else index + 1
+                )  # what lies on a device is not joined here
                 groups.setdefault((batch.tiles.input_wh, alone), []).append(index)
         for (input_wh, _), members in groups.items():
             data = [batches[index].data for index in members]
