@@ -36,6 +36,7 @@ DOORS = {
     "starlette": ("service/",),
     "uvicorn": ("service/",),
     "websockets": ("service/",),
+    "faster_coco_eval": ("scoring/average_precision.py",),
 }
 
 

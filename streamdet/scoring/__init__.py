@@ -1,6 +1,6 @@
 """The yardstick: results and truth read from files, compared as points and as tracks."""
 
-from streamdet.scoring.labels import Found, Labels, read_frames_jsonl, read_labels
+from streamdet.scoring.labels import Found, Labels, read_frames_jsonl, read_labels, read_mot_results
 from streamdet.scoring.pairing import DISTRACTORS, Pairing
 from streamdet.scoring.score import Band, PointScore, TrackScore, demo_score, point_score
 
@@ -16,4 +16,5 @@ __all__ = [
     "point_score",
     "read_frames_jsonl",
     "read_labels",
+    "read_mot_results",
 ]

@@ -21,7 +21,7 @@ from __future__ import annotations
 import csv
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from streamdet.errors import ConfigError
 
-__all__ = ["Found", "Labels", "read_frames_jsonl", "read_labels"]
+__all__ = ["Found", "Labels", "read_frames_jsonl", "read_labels", "read_mot_results"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -93,7 +93,8 @@ class Labels:
 class Found:
     """M objects of a run; ``frames`` (F,) i64 are all processed frames, ``pts_s`` (F,) their media times.
 
-    ``track`` (M,) i64, 0 for tentative ones. ``cut_lines``: 1 if the last line of the file was incomplete.
+    ``track`` (M,) i64, 0 for tentative ones. ``cut_lines``: 1 if the last line of the file was incomplete. ``pictures``:
+    file names of frames that were still pictures.
     """
 
     frames: I64
@@ -105,6 +106,7 @@ class Found:
     name: Names
     state: Names
     cut_lines: int = 0
+    pictures: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -149,6 +151,7 @@ class _Line(msgspec.Struct, kw_only=True):
     stream: str = ""
     pts_s: float = 0.0
     epoch: int = 0
+    name: str | None = None
     objects: list[_Object]  # an event has none: it is no frame
 
 
@@ -201,6 +204,40 @@ def _columns(lines: list[_Line], *, cut_lines: int) -> Found:
         name=np.array([thing.label for _, thing in rows], np.str_),
         state=np.array([thing.state for _, thing in rows], np.str_),
         cut_lines=cut_lines,
+        pictures={line.frame: line.name for line in lines if line.name is not None},
+    )
+
+
+def read_mot_results(path: str | os.PathLike[str]) -> Found:
+    """Read a MOTChallenge results file: ``frame,id,left,top,width,height,confidence,...``, frames from 1. Raises ConfigError."""
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"cannot read results {path}: {getattr(error, 'strerror', None) or 'not text'}; give a MOT file"
+        ) from None
+    rows: list[list[float]] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            cells = [_finite(cell) for cell in line.split(",")[:7]]
+            rows.append([*cells, *[1.0] * (7 - len(cells))] if len(cells) >= 6 else [_finite("")])
+        except ValueError:
+            raise ConfigError(
+                f"{path} line {number}: '{line.strip()[:80]}' does not fit frame,id,x,y,w,h,score"
+            ) from None
+    table = np.array(rows, np.float64).reshape(-1, 7)
+    frames = np.arange(int(table[:, 0].max()) if len(table) else 0)
+    return Found(
+        frames=frames,
+        pts_s=np.zeros(len(frames)),
+        frame=table[:, 0].astype(np.int64) - 1,
+        track=table[:, 1].astype(np.int64),
+        score=table[:, 6],
+        xyxy=np.hstack([table[:, 2:4], table[:, 2:4] + table[:, 4:6]]),
+        name=np.array([""] * len(table), np.str_),
+        state=np.array([""] * len(table), np.str_),
     )
 
 
