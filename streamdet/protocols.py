@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 from streamdet.inputspec import InputSpec
-from streamdet.types import F32, Detections, Event, Frame, Motion, Result, SourceInfo, TileBatch, TilePlan, Tracks
+from streamdet.types import (
+    F32,
+    Detections,
+    Event,
+    Frame,
+    Motion,
+    Result,
+    SourceInfo,
+    StoredEvent,
+    TileBatch,
+    TilePlan,
+    Tracks,
+)
 
-__all__ = ["Detector", "Merger", "MotionModel", "Packer", "Rules", "Scheduler", "Sink", "Source", "Tracker"]
+__all__ = ["Detector", "EventLog", "Merger", "MotionModel", "Packer", "Rules", "Scheduler", "Sink", "Source", "Tracker"]
 
 
 class _Managed(Protocol):
@@ -127,3 +139,23 @@ class Sink(_Managed, Protocol):
     def write(self, result: Result) -> None: ...
     def finish(self, events: tuple[Event, ...]) -> None:
         """Called once after the last Result with the events that closed the stream."""
+
+
+class EventLog(Protocol):
+    """Events of all streams in the order they happened, and how far each destination has got with them. Thread-safe.
+
+    ``cursor`` is where a destination goes on (a new one: with the next event); ``advance`` says that everything up to `seq`
+    arrived; ``bury`` keeps an event that a destination refused. ``listen`` calls `wake` whenever there may be more to read, from
+    another thread, until what it returned is called.
+    """
+
+    @property
+    def last_seq(self) -> int: ...
+    def after(self, seq: int, limit: int) -> list[StoredEvent]: ...
+    def listen(self, wake: Callable[[], None]) -> Callable[[], None]: ...
+    def cursor(self, name: str) -> int: ...
+    def advance(self, name: str, seq: int) -> None: ...
+    def retire(self, name: str) -> None: ...
+    def bury(self, name: str, event: StoredEvent, reason: str) -> None: ...
+    def overtaken(self, name: str) -> int: ...
+    def kinds(self) -> list[tuple[str, str, str | None]]: ...

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ __all__ = [
     "Picture",
     "Result",
     "SourceInfo",
+    "StoredEvent",
     "TileBatch",
     "TilePlan",
     "Tracks",
@@ -490,10 +491,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One flat JSON object; keys that do not apply are absent.
 
     ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy]. ``clip``, ``snapshot``: relative addresses of film and picture,
-    known from the first event of a track on; the files appear when they are ready.
+    known from the first event of a track on; the files appear when they are ready. ``id``: of this
+    event alone, over all streams and restarts, and sorting as they happened; absent where there is no event store.
     """
 
     schema: int = msgspec.field(default_factory=lambda: SCHEMA)
+    id: str | None = None
     type: EventType
     stream: str
     frame: int
@@ -521,6 +524,28 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     path: list[tuple[float, float, float]] | None = None
     clip: str | None = None
     snapshot: str | None = None
+
+
+class StoredEvent(NamedTuple):
+    """An event as the store keeps it. ``seq``: its place in the order of all streams, from 1; ``json``: the whole event."""
+
+    seq: int
+    id: str
+    utc_ms: int
+    stream: str
+    type: str
+    label: str
+    track: int
+    zone: str | None
+    line: str | None
+    json: bytes
+
+    @property
+    def event(self) -> Event:
+        return _EVENT_DECODER.decode(self.json)
+
+
+_EVENT_DECODER = msgspec.json.Decoder(Event)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from streamdet.config.cameras import CameraConfig, LiveConfig
+from streamdet.config.delivery import StoreConfig
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     Anchor,
@@ -52,6 +53,7 @@ __all__ = [
     "RulesConfig",
     "ServeConfig",
     "SourceConfig",
+    "StoreConfig",
     "TilesConfig",
     "TrackerConfig",
     "Zone",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from streamdet.config.cameras import CameraConfig, CameraName, LiveConfig
+from streamdet.config.delivery import StoreConfig
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     DrawConfig,
@@ -35,4 +36,5 @@ class Config(Node, frozen=True):
     output: OutputConfig = OutputConfig()
     live: LiveConfig = LiveConfig()
     cameras: dict[CameraName, CameraConfig] = {}
+    store: StoreConfig = StoreConfig()
     serve: ServeConfig = ServeConfig()
