@@ -23,11 +23,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from benchmarks.harness import machine
 from engines.data import NETWORK_INPUT, watch, watch_rendered
@@ -36,6 +33,8 @@ from engines.operating import score_at, validation
 from engines.render import render_clip
 from streamdet.config import ModelConfig
 from streamdet.detectors.network import open_detector
+from streamdet.detectors.onnxruntime_half import to_half
+from streamdet.detectors.onnxruntime_int8 import to_int8
 from streamdet.detectors.openvino_backend import installed
 from streamdet.types import WEAK_SHARE, WHY_ALL, TilePlan
 
@@ -47,87 +46,6 @@ _F1_MAY_FALL = 0.01
 _CALIBRATION_AIR, _CALIBRATION_RENDERED = 16, 4
 F32 = NDArray[np.float32]
 Record = dict[str, Any]
-
-
-def _tail(model: onnx.ModelProto) -> tuple[list[str], list[str]]:
-    """Names of the nodes behind the last convolutions, and of these convolutions."""
-    made_by = {name: node for node in model.graph.node for name in node.output}
-    behind, last = set(), set()
-    todo = [output.name for output in model.graph.output]
-    while todo:
-        node = made_by.get(todo.pop())
-        if node is None or node.name in behind or node.name in last:
-            continue
-        if node.op_type == "Conv":
-            last.add(node.name)
-        else:
-            behind.add(node.name)
-            todo += node.input
-    return sorted(behind), sorted(last)
-
-
-def to_half(source: Path, target: Path) -> None:
-    """The fp16 copy; metadata stay, but the name."""
-    model = onnx.load(str(source))
-    behind, _ = _tail(model)
-    half = convert_float_to_float16(model, keep_io_types=True, node_block_list=behind)
-    _sort(half)
-    _renamed(half, target)
-
-
-def _sort(model: onnx.ModelProto) -> None:
-    """Nodes after those they read from, each once: the converter leaves its casts at the end, one for every reader."""
-    waiting = list({tuple(node.output): node for node in model.graph.node}.values())
-    known = {"", *(tensor.name for tensor in model.graph.initializer)}
-    known |= {port.name for port in model.graph.input}
-    done: list[onnx.NodeProto] = []
-    while waiting:
-        ready = [node for node in waiting if known.issuperset(node.input)]
-        if not ready:
-            raise SystemExit(f"the graph reads what no node makes: {waiting[0].name}")
-        known |= {name for node in ready for name in node.output}
-        done += ready
-        waiting = [node for node in waiting if not known.issuperset(node.output)]
-    del model.graph.node[:]
-    model.graph.node.extend(done)
-
-
-def to_int8(source: Path, target: Path, tiles: Iterator[F32]) -> None:
-    """The int8 copy, calibrated on batches (n,C,H,W) of network input."""
-    _, last = _tail(onnx.load(str(source)))
-    name = onnx.load(str(source)).graph.input[0].name
-    quantize_static(
-        str(source),
-        str(target),
-        _Tiles(name, tiles),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=["Conv", "Relu", "Add", "Resize", "MaxPool", "Concat"],
-        nodes_to_exclude=last,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
-    model = onnx.load(str(target))
-    if not model.metadata_props:
-        model.metadata_props.extend(onnx.load(str(source)).metadata_props)
-    _renamed(model, target)
-
-
-class _Tiles(CalibrationDataReader):  # type: ignore[misc]  # its package has no types
-    def __init__(self, name: str, tiles: Iterator[F32]) -> None:
-        self._name, self._tiles = name, tiles
-
-    def get_next(self) -> dict[str, F32] | None:
-        tiles = next(self._tiles, None)
-        return None if tiles is None else {self._name: tiles}
-
-
-def _renamed(model: onnx.ModelProto, target: Path) -> None:
-    for prop in model.metadata_props:
-        if prop.key == "streamdet.name":
-            prop.value = target.stem
-    onnx.checker.check_model(model)
-    onnx.save(model, str(target))
 
 
 def calibration_tiles(root: Path, *, seed: int = 5) -> Iterator[F32]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamdet.commands import evaluate
+from streamdet.commands import build, evaluate
 
 __all__ = ["COMMANDS"]
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (evaluate.add,)
+COMMANDS: tuple[Callable[[Any], None], ...] = (evaluate.add, build.add)

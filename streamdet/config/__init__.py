@@ -19,6 +19,7 @@ import msgspec
 
 from streamdet.config.cameras import CameraConfig, LiveConfig
 from streamdet.config.delivery import StoreConfig
+from streamdet.config.gpu import GpuConfig, Precision
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     Anchor,
@@ -43,6 +44,7 @@ __all__ = [
     "CameraConfig",
     "Config",
     "DrawConfig",
+    "GpuConfig",
     "Line",
     "LiveConfig",
     "MergeConfig",
@@ -50,6 +52,7 @@ __all__ = [
     "MotionConfig",
     "OutputConfig",
     "Point",
+    "Precision",
     "RulesConfig",
     "ServeConfig",
     "SourceConfig",

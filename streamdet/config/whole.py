@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from streamdet.config.cameras import CameraConfig, CameraName, LiveConfig
 from streamdet.config.delivery import StoreConfig
+from streamdet.config.gpu import GpuConfig
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     DrawConfig,
@@ -29,6 +30,7 @@ class Config(Node, frozen=True):
     motion: MotionConfig = MotionConfig()
     tiles: TilesConfig = TilesConfig()
     model: ModelConfig = ModelConfig()
+    gpu: GpuConfig = GpuConfig()
     merge: MergeConfig = MergeConfig()
     tracker: TrackerConfig = TrackerConfig()
     rules: RulesConfig = RulesConfig()

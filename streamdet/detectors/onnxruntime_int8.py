@@ -1,0 +1,95 @@
+"""A copy of a model in 8 bits: quantize and dequantize nodes written into the file, calibrated on real tiles.
+
+Two dialects. ``cpu``: unsigned activations, as processors with int8 instructions want them. ``tensorrt``: signed and symmetric
+about 0, biases left in fp32; TensorRT takes nothing else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from streamdet.detectors.onnx_graph import behind_the_last_weights, load, named, picture_of, save
+
+__all__ = ["Dialect", "to_int8"]
+
+Dialect = Literal["cpu", "tensorrt"]
+_CPU_OPS = ["Conv", "Relu", "Add", "Resize", "MaxPool", "Concat"]
+_TENSORRT_OPS = ["Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"]
+_OPSET = 13  # the first in which a scale may belong to a channel
+_TENSORRT_OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+
+
+def to_int8(
+    source: Path,
+    target: Path,
+    tiles: Iterator[NDArray[Any]],
+    *,
+    dialect: Dialect = "cpu",
+    beside: dict[str, NDArray[Any]] | None = None,
+) -> None:
+    """Write the int8 copy of `source`, calibrated on batches of network input.
+
+    The last layers with weights, and what follows them, stay fp32. `beside`: values of the inputs beside the picture.
+    Raises ValueError if there are no tiles.
+    """
+    model = load(source)
+    if any(entry.domain in ("", "ai.onnx") and entry.version < _OPSET for entry in model.opset_import):
+        model = onnx.version_converter.convert_version(model, _OPSET)
+    named(model)
+    behind, last = behind_the_last_weights(model)
+    first = next(tiles, None)
+    if first is None:
+        raise ValueError("there are no tiles to calibrate on")
+    with _without_advice():
+        quantize_static(
+            model,
+            str(target),
+            _Tiles(picture_of(model).name, first, tiles, beside or {}),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=_CPU_OPS if dialect == "cpu" else _TENSORRT_OPS,
+            nodes_to_exclude=[*last, *(behind if dialect == "tensorrt" else ())],
+            per_channel=True,
+            activation_type=QuantType.QUInt8 if dialect == "cpu" else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            extra_options=dict(_TENSORRT_OPTIONS) if dialect == "tensorrt" else None,
+        )
+    small = load(target)
+    if not small.metadata_props:
+        small.metadata_props.extend(load(source).metadata_props)
+    save(small, target, name=target.stem)
+
+
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """The quantizer advises on the root logger to run its shape inference first, which needs sympy and changes nothing here."""
+
+    def other(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(other)
+    try:
+        yield
+    finally:
+        root.removeFilter(other)
+
+
+class _Tiles(CalibrationDataReader):  # type: ignore[misc]  # its package has no types
+    def __init__(
+        self, name: str, first: NDArray[Any], rest: Iterator[NDArray[Any]], beside: dict[str, NDArray[Any]]
+    ) -> None:
+        self._name, self._next, self._rest, self._beside = name, first, rest, beside
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        tiles: NDArray[Any] | None
+        tiles, self._next = self._next, next(self._rest, None)  # type: ignore[assignment]
+        return None if tiles is None else {self._name: np.ascontiguousarray(tiles), **self._beside}
