@@ -20,7 +20,7 @@ from streamdet.inputspec import InputSpec
 from streamdet.merge import Merger
 from streamdet.places import sources_of
 from streamdet.protocols import Detector
-from streamdet.types import F32, Detections, Frame, TileBatch, Tracks
+from streamdet.types import F32, Detections, TileBatch, Tracks
 
 __all__ = ["Agreement", "agreement", "calibration_tiles", "packed"]
 
@@ -124,7 +124,8 @@ def _spread(values: list[float]) -> dict[str, float] | None:
 
 def agreement(model: Detector, copy: Detector, batches: Iterator[TileBatch], config: Config) -> Agreement:
     """Run both (entered) detectors on the same tiles. Thresholds are the model's."""
-    assert model.input is not None and copy.input is not None
+    assert model.input is not None
+    assert copy.input is not None
     dtype = np.dtype(copy.input.dtype)
     merger, said = Merger(config.merge), Agreement()
     for batch in batches:
@@ -133,7 +134,7 @@ def agreement(model: Detector, copy: Detector, batches: Iterator[TileBatch], con
         data = np.array(batch.data)  # a backend may read it while the packer goes on
         strong, weak = _objects(model, replace(batch, data=data), merger, model.thresholds)
         theirs, theirs_weak = _objects(copy, replace(batch, data=data.astype(dtype)), merger, model.thresholds)
-        _compare(said, strong, weak, theirs, theirs_weak, batch.frame)
+        _compare(said, strong, weak, theirs, theirs_weak)
     return said
 
 
@@ -144,10 +145,10 @@ def _objects(detector: Detector, batch: TileBatch, merger: Merger, thresholds: F
     return merged, merger.beside(merged, found[~strong])
 
 
-def _compare(said: Agreement, ours: Detections, weak: Detections, theirs: Detections, theirs_weak: Detections, frame: Frame) -> None:
+def _compare(said: Agreement, ours: Detections, weak: Detections, theirs: Detections, theirs_weak: Detections) -> None:
     said.objects += len(ours)
-    row, partner = _pairs(ours, Detections.concat([theirs, theirs_weak]))
     both = Detections.concat([theirs, theirs_weak])
+    row, partner = _pairs(ours, both)
     said.score += np.abs(ours.score[row] - both.score[partner]).tolist()
     gap = boxes.centres(ours.xyxy[row]) - boxes.centres(both.xyxy[partner])
     said.centre_px += np.hypot(gap[:, 0], gap[:, 1]).tolist()

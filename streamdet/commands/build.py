@@ -35,7 +35,10 @@ def add(commands: Any) -> None:
     sub.add_argument("model", metavar="MODEL", help="one of `streamdet models` or an .onnx file")
     sub.add_argument("--precision", choices=("fp16", "fp32", "int8"), help="of the arithmetic (default fp16)")
     sub.add_argument(
-        "--calibrate", nargs="+", metavar="CLIP", help="clips like yours: int8 is calibrated on them, any copy compared on them"
+        "--calibrate",
+        nargs="+",
+        metavar="CLIP",
+        help="clips like yours: int8 is calibrated on them, any copy compared on them",
     )
     sub.add_argument("--tiles", type=int, metavar="N", help="tiles in one run at most (default 32)")
     sub.add_argument("--size", metavar="WxH", help="input px, for files that leave it free")

@@ -16,6 +16,8 @@ class GpuConfig(Node, frozen=True):
 
     precision: Precision = "fp16"  # int8 needs `streamdet build MODEL --precision int8 --calibrate CLIP` once
     batch: Size = 32  # tiles in one run at most; a partial batch costs its share
-    plans: str | None = None  # folder of compiled plans; None: engines/cache of a checkout, else the user's cache folder
+    plans: str | None = (
+        None  # folder of compiled plans; None: engines/cache of a checkout, else the user's cache folder
+    )
     workspace_mib: Size = 2048  # GPU memory TensorRT may use while it looks for fast kernels
     graphs: bool = True  # replay a frame's work as one CUDA graph

@@ -26,7 +26,8 @@ def load(path: Path) -> onnx.ModelProto:
 
 def picture_of(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     """The first input: the one the tiles go to in every file we read."""
-    return model.graph.input[0]
+    picture: onnx.ValueInfoProto = model.graph.input[0]
+    return picture
 
 
 def save(model: onnx.ModelProto, target: Path, *, name: str | None = None) -> None:

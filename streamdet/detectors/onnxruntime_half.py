@@ -17,7 +17,16 @@ from streamdet.detectors.onnx_graph import behind_the_last_weights, load, named,
 __all__ = ["to_half"]
 
 # sums of squares and exponents leave fp16's range (65504) or its 11 bits long before the sum is done
-_SENSITIVE = ("LayerNormalization", "InstanceNormalization", "ReduceSum", "ReduceMean", "ReduceL2", "Pow", "Exp", "Softmax")
+_SENSITIVE = (
+    "LayerNormalization",
+    "InstanceNormalization",
+    "ReduceSum",
+    "ReduceMean",
+    "ReduceL2",
+    "Pow",
+    "Exp",
+    "Softmax",
+)
 _FLOAT = onnx.TensorProto.FLOAT
 
 
@@ -35,7 +44,9 @@ def to_half(source: Path, target: Path, *, half_input: bool = False) -> None:
     ports = [port.name for port in (*model.graph.input, *model.graph.output)]
     if half_input:
         ports.remove(picture.name)
-    logging.getLogger(convert_float_to_float16.__module__).setLevel(logging.WARNING)  # it tells of every shared constant
+    logging.getLogger(convert_float_to_float16.__module__).setLevel(
+        logging.WARNING
+    )  # it tells of every shared constant
     half = convert_float_to_float16(
         model,
         keep_io_types=ports,

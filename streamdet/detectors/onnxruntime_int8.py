@@ -7,6 +7,7 @@ about 0, biases left in fp32; TensorRT takes nothing else.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -87,9 +88,9 @@ class _Tiles(CalibrationDataReader):  # type: ignore[misc]  # its package has no
     def __init__(
         self, name: str, first: NDArray[Any], rest: Iterator[NDArray[Any]], beside: dict[str, NDArray[Any]]
     ) -> None:
-        self._name, self._next, self._rest, self._beside = name, first, rest, beside
+        self._name, self._beside = name, beside
+        self._tiles = itertools.chain([first], rest)
 
     def get_next(self) -> dict[str, NDArray[Any]] | None:
-        tiles: NDArray[Any] | None
-        tiles, self._next = self._next, next(self._rest, None)  # type: ignore[assignment]
+        tiles = next(self._tiles, None)
         return None if tiles is None else {self._name: np.ascontiguousarray(tiles), **self._beside}

@@ -70,7 +70,10 @@ def prepared(
             "the package onnx is missing, which converts models for the GPU; run `pip install onnx`"
         ) from None
     except OSError as error:
-        raise ModelError(f"the {wanted} copy of {file.path.name} cannot be written to {folder} ({error.strerror}); set gpu.plans to another folder") from None
+        raise ModelError(
+            f"the {wanted} copy of {file.path.name} cannot be written to {folder} ({error.strerror}); "
+            "set gpu.plans to another folder"
+        ) from None
 
 
 def _make(file: ModelFile, target: Path, precision: Precision, tiles: Iterator[NDArray[Any]] | None) -> ModelFile:

@@ -122,7 +122,10 @@ def _timing_cache(config: Any, kept: bytes | None) -> Any:
 
 def _parser_errors(parser: Any) -> list[str]:
     errors = [parser.get_error(number) for number in range(parser.num_errors)]
-    return [f"{error.desc()} (node {error.node_name() if hasattr(error, 'node_name') else error.node()})" for error in errors]
+    return [
+        f"{error.desc()} (node {error.node_name() if hasattr(error, 'node_name') else error.node()})"
+        for error in errors
+    ]
 
 
 def _refused(trt: TensorRt, name: str, reasons: list[str]) -> ModelError:

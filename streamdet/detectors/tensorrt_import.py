@@ -19,7 +19,10 @@ from streamdet.errors import DependencyError
 __all__ = ["TensorRt", "import_trt", "installed", "logger_of"]
 
 _LOG = logging.getLogger(__name__)
-_REMEDY = "run `pip install 'streamdet[tensorrt]'` (data centre and desktop GPUs) or `pip install 'streamdet[tensorrt-rtx]'` (GeForce RTX, smaller)"
+_REMEDY = (
+    "run `pip install 'streamdet[tensorrt]'` (any NVIDIA GPU since 2018), or `pip install 'streamdet[tensorrt-rtx]'` "
+    "(GeForce RTX, a smaller download)"
+)
 _NAMES = ("tensorrt", "tensorrt_rtx")
 
 
@@ -67,7 +70,7 @@ def import_trt(flavour: str | None = None) -> TensorRt:
 
 @functools.cache
 def logger_of(trt: TensorRt) -> Any:
-    """TensorRT's messages in Python's log; ``errors`` keeps the latest for a sentence. One per process: TensorRT keeps the first."""
+    """TensorRT's messages in Python's log; ``errors`` keeps the latest. One per process: TensorRT keeps the first it is given."""
     severity = trt.module.ILogger.Severity
     levels = {severity.INTERNAL_ERROR: logging.ERROR, severity.ERROR: logging.ERROR}
 

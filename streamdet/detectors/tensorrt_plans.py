@@ -1,8 +1,8 @@
 """Compiled plans on disk, so that a model is compiled once per machine.
 
-A plan is good for one TensorRT version on one kind of GPU with one driver. All that, the model's content, its precision and the
-shapes are the key. Beside ``<stem>-<key>.plan`` lies ``<stem>-<key>.json``: the key in words, and the plan's size and hash, by which
-a damaged or half-copied plan is known *before* TensorRT reads it. Both are written whole or not at all. Two processes that
+A plan is good for one TensorRT version on one kind of GPU with one driver. All that, the model's content, its precision and
+the shapes are the key. Beside ``<stem>-<key>.plan`` lies ``<stem>-<key>.json``: the key in words, and the plan's size and hash,
+by which a damaged or half-copied plan is known *before* TensorRT reads it. Both are written whole or not at all. Two processes that
 want the same plan do not both build it. Losing the folder costs a build, nothing else.
 """
 
@@ -69,11 +69,14 @@ class PlanCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            return self._discard(path, f"it cannot be read ({getattr(error, 'strerror', None) or 'damaged record'})")
+            self._discard(path, f"it cannot be read ({getattr(error, 'strerror', None) or 'damaged record'})")
+            return None
         if not isinstance(record, dict) or record.get("schema") != _SCHEMA or record.get("key") != asdict(key):
-            return self._discard(path, "it belongs to something else")
+            self._discard(path, "it belongs to something else")
+            return None
         if record.get("bytes") != len(plan) or record.get("sha256") != hashlib.sha256(plan).hexdigest():
-            return self._discard(path, "it is damaged")
+            self._discard(path, "it is damaged")
+            return None
         return plan
 
     def discard(self, stem: str, key: Key, why: str) -> None:
@@ -81,7 +84,7 @@ class PlanCache:
         self._discard(self.path(stem, key), why)
 
     def get_or_build(self, stem: str, key: Key, build: Callable[[], bytes]) -> bytes:
-        """The plan from disk, or built now, kept, and built only once if several processes ask. Errors of `build` pass through."""
+        """The plan from disk, or built now and kept; built only once if several processes ask. Errors of `build` pass through."""
         plan = self.find(stem, key)
         if plan is not None:
             return plan
@@ -101,7 +104,7 @@ class PlanCache:
             self.write(path.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
         except OSError as error:
             _LOG.warning(
-                "the compiled plan cannot be kept in %s (%s) and will be compiled again next time; set gpu.plans to another folder",
+                "the compiled plan cannot be kept in %s (%s) and is compiled again next time; set gpu.plans to another folder",
                 self.folder,
                 error.strerror,
             )
