@@ -22,7 +22,7 @@ LEVEL = {
     "recording": 2,
     "line": 3, "stream": 3, "pipeline": 3,
     "station": 4,
-    "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
+    "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "precision": 4, "commands": 4, "cli": 4, "__main__": 4,
     "cluster": 5,
 }  # fmt: skip
 
@@ -32,6 +32,7 @@ DOORS = {
     "pycuda": ("device.py",),
     "tensorrt": ("detectors/tensorrt",),
     "onnxruntime": ("detectors/onnxruntime",),
+    "onnx": ("detectors/onnx",),
     "openvino": ("detectors/openvino",),
     "starlette": ("service/",),
     "uvicorn": ("service/",),

@@ -1,12 +1,15 @@
 """A copy of a model in 8 bits: quantize and dequantize nodes written into the file, calibrated on real tiles.
 
 Two dialects. ``cpu``: unsigned activations, as processors with int8 instructions want them. ``tensorrt``: signed and symmetric
-about 0, biases left in fp32; TensorRT takes nothing else.
+about 0, biases left in fp32 (TensorRT takes nothing else); the first layer, which sees the picture, and depthwise layers, whose
+few weights gain no time, stay fp32, and the rarest 0.001 % of activations saturate. Without that a yolox_nano lost most of its
+objects.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import logging
 from collections.abc import Iterator
@@ -16,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
 from streamdet.detectors.onnx_graph import behind_the_last_weights, load, named, picture_of, save
 
@@ -24,9 +27,14 @@ __all__ = ["Dialect", "to_int8"]
 
 Dialect = Literal["cpu", "tensorrt"]
 _CPU_OPS = ["Conv", "Relu", "Add", "Resize", "MaxPool", "Concat"]
-_TENSORRT_OPS = ["Conv", "ConvTranspose", "MatMul", "Gemm", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"]
+_TENSORRT_OPS = ["Conv", "ConvTranspose", "MatMul", "Gemm"]
 _OPSET = 13  # the first in which a scale may belong to a channel
-_TENSORRT_OPTIONS = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False}
+_TENSORRT_OPTIONS = {
+    "ActivationSymmetric": True,
+    "WeightSymmetric": True,
+    "QuantizeBias": False,
+    "CalibPercentile": 99.999,
+}
 
 
 def to_int8(
@@ -50,28 +58,42 @@ def to_int8(
     first = next(tiles, None)
     if first is None:
         raise ValueError("there are no tiles to calibrate on")
+    tensorrt = dialect == "tensorrt"
     with _without_advice():
         quantize_static(
             model,
             str(target),
             _Tiles(picture_of(model).name, first, tiles, beside or {}),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_CPU_OPS if dialect == "cpu" else _TENSORRT_OPS,
-            nodes_to_exclude=[*last, *(behind if dialect == "tensorrt" else ())],
+            op_types_to_quantize=_TENSORRT_OPS if tensorrt else _CPU_OPS,
+            nodes_to_exclude=[*last, *behind, *_delicate(model)] if tensorrt else last,
             per_channel=True,
-            activation_type=QuantType.QUInt8 if dialect == "cpu" else QuantType.QInt8,
+            activation_type=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options=dict(_TENSORRT_OPTIONS) if dialect == "tensorrt" else None,
+            calibrate_method=CalibrationMethod.Percentile if tensorrt else CalibrationMethod.MinMax,
+            extra_options=dict(_TENSORRT_OPTIONS) if tensorrt else None,
         )
     small = load(target)
+    if not any(node.op_type == "QuantizeLinear" for node in small.graph.node):
+        raise ValueError("it has no layer that 8 bits suit")
     if not small.metadata_props:
         small.metadata_props.extend(load(source).metadata_props)
     save(small, target, name=target.stem)
 
 
+def _delicate(model: onnx.ModelProto) -> list[str]:
+    """The first layer and the depthwise ones."""
+    layers = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+    grouped = [
+        node for node in layers if any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
+    ]
+    return [node.name for node in (*layers[:1], *grouped)]
+
+
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """The quantizer advises on the root logger to run its shape inference first, which needs sympy and changes nothing here."""
+    """The quantizer advises on the root logger to run its shape inference first, which needs sympy and changes nothing here; and
+    it prints to standard output, which is for data."""
 
     def other(record: logging.LogRecord) -> bool:
         return "pre-processing before quantization" not in record.getMessage()
@@ -79,7 +101,8 @@ def _without_advice() -> Iterator[None]:
     root = logging.getLogger()
     root.addFilter(other)
     try:
-        yield
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
     finally:
         root.removeFilter(other)
 

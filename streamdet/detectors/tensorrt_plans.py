@@ -2,8 +2,8 @@
 
 A plan is good for one TensorRT version on one kind of GPU with one driver. All that, the model's content, its precision and
 the shapes are the key. Beside ``<stem>-<key>.plan`` lies ``<stem>-<key>.json``: the key in words, and the plan's size and hash,
-by which a damaged or half-copied plan is known *before* TensorRT reads it. Both are written whole or not at all. Two processes that
-want the same plan do not both build it. Losing the folder costs a build, nothing else.
+by which a damaged or half-copied plan is known *before* TensorRT reads it. Both are written whole or not at all. Two processes
+that want the same plan do not both build it. Losing the folder costs a build, nothing else.
 """
 
 from __future__ import annotations

@@ -22,13 +22,16 @@ def save_yolo_like(path: Path, *, batch: int | None = None, folded: bool = False
     inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [count, 3, 32, 32])]
     weights = [
         numpy_helper.from_array(rng.normal(0, 0.2, (8, 3, 3, 3)).astype(np.float32), "w1"),
+        numpy_helper.from_array(rng.normal(0, 0.2, (8, 8, 3, 3)).astype(np.float32), "w15"),
         numpy_helper.from_array(rng.normal(0, 0.2, (6, 8, 1, 1)).astype(np.float32), "w2"),
         numpy_helper.from_array(np.array([batch or 0, 6, -1], np.int64), "flat"),
         numpy_helper.from_array(np.full((1, BOXES, 6), 0.5, np.float32), "half"),
     ]
     nodes = [
         helper.make_node("Conv", ["images", "w1"], ["a"], strides=[8, 8], pads=[1, 1, 1, 1]),
-        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Relu", ["a"], ["a1"]),
+        helper.make_node("Conv", ["a1", "w15"], ["a2"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a2"], ["b"]),
     ]
     last = "b"
     if folded:

@@ -84,6 +84,14 @@ def test_int8_in_tensorrts_dialect_is_symmetric_and_without_biases(tmp_path: Pat
     assert gap.max() < 0.05
 
 
+def test_int8_without_a_layer_that_gains_says_so(tmp_path: Path) -> None:
+    from detector_graphs import save_identity
+
+    path = save_identity(tmp_path / "same.onnx", wh=(32, 32), channels=3)
+    with pytest.raises(ValueError, match="no layer that 8 bits suit"):
+        to_int8(path, tmp_path / "small.onnx", iter([pictures(2)]), dialect="tensorrt")
+
+
 def test_int8_needs_tiles(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no tiles"):
         to_int8(save_yolo_like(tmp_path / "toy.onnx"), tmp_path / "small.onnx", iter([]))
