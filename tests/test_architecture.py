@@ -22,8 +22,8 @@ LEVEL = {
     "recording": 2,
     "line": 3, "stream": 3, "pipeline": 3,
     "station": 4,
-    "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "precision": 4, "commands": 4, "cli": 4, "__main__": 4,
-    "cluster": 5,
+    "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
+    "precision": 4, "cluster": 5,
 }  # fmt: skip
 
 # heavy package -> the only places that may import it (None: nobody at this time)

@@ -59,14 +59,20 @@ def to_int8(
     if first is None:
         raise ValueError("there are no tiles to calibrate on")
     tensorrt = dialect == "tensorrt"
+    wanted, left_out = (
+        _TENSORRT_OPS if tensorrt else _CPU_OPS,
+        {*last, *(behind + _delicate(model) if tensorrt else ())},
+    )
+    if not any(node.op_type in wanted and node.name not in left_out for node in model.graph.node):
+        raise ValueError("it has no layer that 8 bits suit")
     with _without_advice():
         quantize_static(
             model,
             str(target),
             _Tiles(picture_of(model).name, first, tiles, beside or {}),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=_TENSORRT_OPS if tensorrt else _CPU_OPS,
-            nodes_to_exclude=[*last, *behind, *_delicate(model)] if tensorrt else last,
+            op_types_to_quantize=wanted,
+            nodes_to_exclude=sorted(left_out),
             per_channel=True,
             activation_type=QuantType.QInt8 if tensorrt else QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -74,8 +80,6 @@ def to_int8(
             extra_options=dict(_TENSORRT_OPTIONS) if tensorrt else None,
         )
     small = load(target)
-    if not any(node.op_type == "QuantizeLinear" for node in small.graph.node):
-        raise ValueError("it has no layer that 8 bits suit")
     if not small.metadata_props:
         small.metadata_props.extend(load(source).metadata_props)
     save(small, target, name=target.stem)
