@@ -421,7 +421,9 @@ class Tracks:
     px. ``velocity_xy`` (M,2) f32 px/s. ``score`` (M,) f32 of the last hit. ``label`` (M,) i32. ``state`` (M,) u8
     TENTATIVE | CONFIRMED | COASTING. ``age_s`` (M,) f32 since the first hit. ``detection_row`` (M,) i32 row of this
     frame's merged Detections (-1: coasting, or kept alive by one below the threshold). ``ended`` (E,) i64 keys of tracks that
-    ceased to exist in this frame (in none of the rows; tentative ones too).
+    ceased to exist in this frame (in none of the rows; tentative ones too). ``seen_row`` (M,) i32: as detection_row, but also
+    of rows that were seen and are not told as such (tentative while in doubt; None: the same). ``joined`` (K,2) i64: keys among
+    `ended` that turned out to be another track, and the key of that one.
     """
 
     id: I64
@@ -434,6 +436,8 @@ class Tracks:
     age_s: F32
     detection_row: I32
     ended: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
+    seen_row: I32 | None = None
+    joined: I64 = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     @staticmethod
     def empty() -> Tracks:
@@ -464,7 +468,13 @@ class Tracks:
             state=self.state[rows],
             age_s=self.age_s[rows],
             detection_row=self.detection_row[rows],
+            seen_row=None if self.seen_row is None else self.seen_row[rows],
         )
+
+    @property
+    def seen(self) -> Bool:
+        """(M,) hit by a detection in this frame, told or not."""
+        return np.asarray((self.detection_row if self.seen_row is None else self.seen_row) >= 0)
 
     @property
     def shown(self) -> Tracks:

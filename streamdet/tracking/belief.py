@@ -33,6 +33,7 @@ PLAIN_PER_PX = 0.25  # belief that each px of size beyond PLAIN_PX adds
 MISSED = -1.5  # log odds that a frame without a hit stands for
 WORST, BEST = -1.5, 5.0  # log odds of a single score
 REMEMBERED_S, REMEMBERED_FRAMES = 0.3, 8.0  # how far the mean looks back: the longer of the two
+LONG_S = 3.0  # ... of what does not stir: a lamp that is taken for a bird now and then is none
 COURSE_S, COURSE_HITS = 0.2, 3.0  # the same for the course
 SOFT_PX, SOFT_SHARE = 2.0, 0.25  # way, and share of the size, by which a thing on the spot may seem to move
 PER_LOG_HIT, MOST_HITS = 0.7, 12
@@ -43,7 +44,7 @@ FAR_PX, FAR_S = (
 )  # what has come this far from where it was on average of late is on its way, however it wobbles
 STILL, STILL_PX, STILL_S = (
     1.5,
-    1.0,
+    3.0,
     1.0,
 )  # a hovering drone sways by a pixel or more within a second or two; a lamp does not
 START = -1.6
@@ -63,6 +64,9 @@ def hear(rows: NDArray[Any], row: Rows, odds: F64 | float, *, step_s: float) -> 
     weight = fade * rows["odds_weight"][row] + 1
     rows["odds_weight"][row] = weight
     rows["odds"][row] += (odds - rows["odds"][row]) / weight
+    weight = np.exp(-step_s / LONG_S) * rows["long_weight"][row] + 1
+    rows["long_weight"][row] = weight
+    rows["long_odds"][row] += (odds - rows["long_odds"][row]) / weight
 
 
 def miss(rows: NDArray[Any], row: Rows, *, step_s: float) -> None:
@@ -87,16 +91,18 @@ def belief(rows: NDArray[Any], gap_s: F64) -> F64:
     hits = PER_LOG_HIT * np.log(np.clip(rows["hits"], 1, MOST_HITS))
     unseen = (UNSEEN + GAP_PER_S * gap_s) * (rows["detection_row"] < 0)
     plain = PLAIN_PER_PX * np.maximum(size - PLAIN_PX, 0)
-    return np.asarray(START + rows["odds"] + hits + PER_COURSE * _course(rows, size) - unseen + plain)
+    course, still = _course(rows, size)
+    odds = rows["odds"] - still * np.maximum(rows["odds"] - rows["long_odds"], 0)
+    return np.asarray(START + odds + hits + PER_COURSE * course - unseen + plain)
 
 
-def _course(rows: NDArray[Any], size_px: F64) -> F64:
+def _course(rows: NDArray[Any], size_px: F64) -> tuple[F64, F64]:
     """(N,) 1 for what goes its way, 0 for what wanders on the spot or returns to it, -STILL for what does not stir at all."""
     flow, way = rows["flow"], np.linalg.norm(rows["smooth"] - rows["anchor"], axis=1)
     of_late = np.hypot(flow[:, 0], flow[:, 1]) / (rows["flow_length"] + SOFT_PX + SOFT_SHARE * size_px)
     watched = 1 - np.exp(-(rows["last_s"] - rows["birth_s"]) / STILL_S)
-    still = STILL * watched * np.exp(-((way / STILL_PX) ** 2))
-    return np.asarray(np.maximum(of_late, np.minimum(way / FAR_PX, 1.0)) - still)
+    still = watched * np.exp(-((way / STILL_PX) ** 2))
+    return np.asarray(np.maximum(of_late, np.minimum(way / FAR_PX, 1.0)) - STILL * still), np.asarray(still)
 
 
 def hidden(rows: NDArray[Any]) -> NDArray[np.bool_]:

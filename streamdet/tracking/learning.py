@@ -36,7 +36,8 @@ def begin(table: TrackTable, seen: Seen, column: Rows, *, key: int, now_s: float
     fresh["birth_pts_s"] = pts_s
     fresh["hits"] = 1
     fresh["score_sum"] = fresh["label_lead"] = seen.score[column]
-    fresh["odds"], fresh["odds_weight"] = belief.log_odds(seen.score[column]), 1.0
+    fresh["odds"] = fresh["long_odds"] = belief.log_odds(seen.score[column])
+    fresh["odds_weight"] = fresh["long_weight"] = 1.0
     fresh["label"] = seen.label[column]
     _show(fresh, np.arange(len(column)), seen, column)
 

@@ -49,6 +49,8 @@ TRACK = np.dtype(
         ("evidence", "f8"),  # log odds that these hits are no coincidence
         ("odds", "f8"),  # mean log odds of its scores of late, see belief.py
         ("odds_weight", "f8"),
+        ("long_odds", "f8"),  # the same over a longer time
+        ("long_weight", "f8"),
         ("flow", "f8", 2),  # sum of its steps of late, px
         ("flow_length", "f8"),
         ("anchor", "f8", 2),  # where it was on average of late

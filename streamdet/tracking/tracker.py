@@ -106,15 +106,17 @@ class Tracker:
             ended = np.zeros(0, np.int64)
         else:
             ended = self._start_afresh(frame)
+        joined = np.zeros((0, 2), np.int64)
         if frame.still:
             self._admit_all(see(merged, self._threshold))
         else:
             excused = self._excuse(looked)
             self._pair(see(merged, min(self._strong, WEAK_SHARE * self._threshold)), frame.pts_s)
             self._miss(excused)
-            ended = np.sort(np.concatenate([ended, self._confirm(), self._retire(frame.wh), self._doubt()]))
+            joined = self._confirm()
+            ended = np.sort(np.concatenate([ended, joined[:, 0], self._retire(frame.wh), self._doubt()]))
         self._returned, self._returned_boxes = self._rows(frame.pts_s), merged.xyxy
-        return replace(self._returned, ended=ended)
+        return replace(self._returned, ended=ended, joined=joined)
 
     # ----------------------------------------------------------------------------------------------------------- time
 
@@ -134,10 +136,12 @@ class Tracker:
         """The same picture again: the same tracks. Their rows of `merged` stand if it holds those very boxes there."""
         self._held_s += max(frame.pts_s - self._pts_s, 0.0)
         self._pts_s = frame.pts_s
-        row = self._returned.detection_row
-        there = (row >= 0) & (row < len(merged))
-        there[there] = (merged.xyxy[row[there]] == self._returned_boxes[row[there]]).all(axis=1)
-        return replace(self._returned, detection_row=np.where(there, row, -1).astype(np.int32))
+        seen, told = self._returned.seen_row, self._returned.detection_row
+        assert seen is not None
+        there = (seen >= 0) & (seen < len(merged))
+        there[there] = (merged.xyxy[seen[there]] == self._returned_boxes[seen[there]]).all(axis=1)
+        seen = np.where(there, seen, -1).astype(np.int32)
+        return replace(self._returned, detection_row=np.where(told < 0, told, seen), seen_row=seen)
 
     def _advance(self, frame: Frame, motion: Motion) -> None:
         """Predict every track to this frame's time.
@@ -271,7 +275,10 @@ class Tracker:
         self._name(np.arange(len(seen)))
 
     def _confirm(self) -> NDArray[np.int64]:
-        """Candidates that earned it get an id, or are recognised as one that was lost. Returns the keys given up."""
+        """Candidates that earned it get an id, or are recognised as one that was lost.
+
+        Returns (K,2) keys given up, and for which.
+        """
         rows = self._table.rows
         worthy = np.flatnonzero(self._is_worthy(rows))
         lost = np.flatnonzero(
@@ -285,13 +292,13 @@ class Tracker:
             max_speed_px_s=self._config.max_speed_px_s,
             same_label=not self._config.class_agnostic,
         )
-        absorbed: NDArray[np.int64] = rows["key"][new]
+        joined = np.stack([rows["key"][new], rows["key"][old]], axis=1)
         for column in NOW:
             rows[column][old] = rows[column][new]
         rows["state"][old], rows["doubted"][old] = CONFIRMED, False
         self._name(np.setdiff1d(worthy, new))
         self._table.keep(~np.isin(np.arange(len(rows)), new))
-        return np.concatenate([absorbed, unite(self._table)]) if self._doubts else absorbed
+        return np.concatenate([joined, unite(self._table)]) if self._doubts else joined
 
     def _is_worthy(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
         config = self._config
@@ -377,4 +384,5 @@ class Tracker:
             state=np.where(hidden, TENTATIVE, rows["state"]).astype(np.uint8),
             age_s=(pts_s - rows["birth_pts_s"]).astype(np.float32),
             detection_row=np.where(hidden, -1, rows["detection_row"]).astype(np.int32),
+            seen_row=rows["detection_row"].copy(),
         )

@@ -27,7 +27,10 @@ ALONGSIDE_S = 0.1  # ... and would still be about there after this time
 
 
 def unite(table: TrackTable) -> NDArray[np.int64]:
-    """Mark unseen twins; those that have been for a while become one track, the older one. Returns the keys given up."""
+    """Mark unseen twins; those that have been for a while become one track, the older one.
+
+    Returns (K,2) keys given up, and for which.
+    """
     rows = table.rows
     rows["twin"] = False
     unseen, hit = twins(rows, (rows["state"] == CONFIRMED) | (rows["state"] == COASTING))
@@ -38,10 +41,10 @@ def unite(table: TrackTable) -> NDArray[np.int64]:
     for column in NOW:
         rows[column][unseen[older]] = rows[column][hit[older]]
     gone = np.where(older, hit, unseen)
-    ended: NDArray[np.int64] = rows["key"][gone]
+    joined = np.stack([rows["key"][gone], rows["key"][np.where(older, unseen, hit)]], axis=1)
     if len(gone):
         table.keep(~np.isin(np.arange(len(rows)), gone))
-    return ended
+    return joined
 
 
 def twins(rows: NDArray[Any], known: NDArray[np.bool_]) -> tuple[Rows, Rows]:

@@ -1,0 +1,181 @@
+"""Second thoughts: of a recording, a frame's tracks are told a few frames later, when what followed is known.
+
+A live camera's tracks are told at once: a ball shows only when it is surely one, and its mark goes out while it is missed. Where
+nobody waits, the same tracker's rows are held back for a few frames, and
+
+- a track's first hits, and those at which it was doubted, are told if it is believed by the end of that time;
+- between two hits not far apart it is on the way from one to the other (told as coasting: it was not seen there);
+- a small thing that does not come back is not told where it might have gone: that would be a guess;
+- a small thing has to have been hit a few times more than a live one to be told at all.
+
+The tracker's rows are chosen among and joined; no box, score or name is changed but that of a filled gap.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.tracking.belief import PLAIN_PX
+from streamdet.types import COASTING, CONFIRMED, F32, TENTATIVE, Tracks
+
+__all__ = ["Lookback"]
+
+T = TypeVar("T")
+Bool = NDArray[np.bool_]
+Rows = NDArray[np.intp]
+
+LONGEST_GAP = 3  # frames without a hit that are filled for a small thing: it turns quickly
+
+
+@dataclass(slots=True)
+class _Moment(Generic[T]):
+    """A frame's rows on their way, and what comes with them."""
+
+    carried: T
+    pts_s: float
+    tracks: Tracks
+    key: NDArray[np.int64] = field(init=False)  # of each row; or of the track it turned out to be, 0: of none
+
+    def __post_init__(self) -> None:
+        self.key = self.tracks.key.copy()
+
+    def row_of(self, key: NDArray[np.int64], among: Bool) -> NDArray[np.int64]:
+        """(N,) for each key its row, if that is one of `among`; else -1."""
+        rows = np.flatnonzero(among)
+        order = rows[np.argsort(self.key[rows], kind="stable")]
+        at = np.minimum(np.searchsorted(self.key[order], key), max(len(order) - 1, 0))
+        return np.where(self.key[order][at] == key, order[at], -1) if len(order) else np.full(len(key), -1)
+
+
+@dataclass(slots=True)
+class _Life:
+    """What is known of a track by the newest frame; of its last hit by the frame told last."""
+
+    id: int = 0
+    hits: int = 0
+    box: F32 | None = None
+    pts_s: float = 0.0
+    frames_ago: int = 0
+
+
+class Lookback(Generic[T]):
+    """Holds back `frames` frames (0: none). One per stream; `carried` is what belongs to a frame, given back untouched.
+
+    `movers`: as for :class:`streamdet.tracking.Tracker`; things that show what they are by their looks are told as the tracker
+    told them, but for their first hits and short gaps. `least_hits`: of movers.
+    """
+
+    def __init__(self, frames: int, *, movers: bool, least_hits: int = 5) -> None:
+        self._frames = frames
+        self._movers = movers
+        self._least_hits = least_hits if movers else 1
+        self._moments: deque[_Moment[T]] = deque()
+        self._lives: dict[int, _Life] = {}
+
+    def push(self, carried: T, pts_s: float, tracks: Tracks) -> list[tuple[T, Tracks]]:
+        """Take in a frame's rows; gives back the frames whose time has come, with their final rows."""
+        if self._frames == 0:
+            return [(carried, tracks)]
+        self._join(tracks.joined.tolist())
+        self._moments.append(_Moment(carried, pts_s, tracks))
+        for key, number, seen in zip(tracks.key.tolist(), tracks.id.tolist(), tracks.seen.tolist()):
+            life = self._lives.setdefault(key, _Life())
+            life.id = number or life.id
+            life.hits += seen
+        return [self._tell()] if len(self._moments) > self._frames else []
+
+    def flush(self) -> list[tuple[T, Tracks]]:
+        """All that is still held back: nothing will follow."""
+        return [self._tell() for _ in range(len(self._moments))]
+
+    def _join(self, joined: list[list[int]]) -> None:
+        """What was seen under a key that proved to be another track was seen of that one."""
+        for gone, goes_on in joined:
+            life = self._lives.setdefault(goes_on, _Life())
+            life.hits += self._lives.pop(gone, _Life()).hits
+            for moment in self._moments:
+                other = moment.key == goes_on
+                moment.key[other & ~moment.tracks.seen & (moment.key == gone).any()] = 0  # the guess gives way
+                moment.key[(moment.key == gone) & ~(moment.key == goes_on).any()] = goes_on
+
+    def _tell(self) -> tuple[T, Tracks]:
+        moment = self._moments.popleft()
+        tracks, key = moment.tracks, moment.key
+        believed = self._believed(moment)
+        number = np.array([self._lives[k].id if k in self._lives else 0 for k in key.tolist()], np.int64)
+        found = believed & tracks.seen
+        filled, xyxy, velocity_xy = self._fill(moment, believed & ~tracks.seen)
+        kept = believed & ~found & ~filled & (tracks.state == COASTING) & ~(self._small(tracks) & self._movers)
+        state = np.where(found, CONFIRMED, np.where(filled | kept, COASTING, TENTATIVE)).astype(np.uint8)
+        told = state != TENTATIVE
+        seen_row = tracks.detection_row if tracks.seen_row is None else tracks.seen_row
+        final = replace(
+            tracks,
+            id=np.where(told, number, 0),
+            key=key,
+            xyxy=xyxy,
+            velocity_xy=velocity_xy,
+            state=state,
+            detection_row=np.where(found, seen_row, -1).astype(np.int32),
+        )
+        self._remember(moment, found)
+        return moment.carried, _in_order(final[key > 0])
+
+    def _believed(self, moment: _Moment[T]) -> Bool:
+        """(M,) rows of tracks told in this moment or a later one, and hit often enough by now."""
+        told = [m.key[m.tracks.state != TENTATIVE] for m in (moment, *self._moments)]
+        often = [
+            k in self._lives and self._lives[k].id > 0 and self._lives[k].hits >= self._least_hits
+            for k in moment.key.tolist()
+        ]
+        return np.asarray(np.isin(moment.key, np.concatenate(told)) & np.array(often, np.bool_))
+
+    def _fill(self, moment: _Moment[T], gaps: Bool) -> tuple[Bool, F32, F32]:
+        """Rows between two hits: which they are, and the boxes and velocities of all rows."""
+        filled = np.zeros(len(gaps), np.bool_)
+        xyxy, velocity_xy = moment.tracks.xyxy.copy(), moment.tracks.velocity_xy.copy()
+        small = self._small(moment.tracks) & self._movers
+        for row in np.flatnonzero(gaps).tolist():
+            life = self._lives[int(moment.key[row])]
+            ahead, box, pts_s = self._next_hit(moment.key[row : row + 1])
+            if life.box is None or box is None or (small[row] and life.frames_ago + ahead > LONGEST_GAP):
+                continue
+            step_s = pts_s - life.pts_s
+            share = np.float32((moment.pts_s - life.pts_s) / step_s if step_s > 0 else 0.5)
+            xyxy[row] = life.box + share * (box - life.box)
+            if step_s > 0:
+                velocity_xy[row] = (box - life.box).reshape(2, 2).mean(axis=0) / step_s
+            filled[row] = True
+        return filled, xyxy, velocity_xy
+
+    def _next_hit(self, key: NDArray[np.int64]) -> tuple[int, F32 | None, float]:
+        """Frames until track `key` (1,) is seen again, its box there and when; no box if it is not within what is held."""
+        for ahead, later in enumerate(self._moments, 1):
+            row = int(later.row_of(key, later.tracks.seen)[0])
+            if row >= 0:
+                return ahead, later.tracks.xyxy[row], later.pts_s
+        return 0, None, 0.0
+
+    def _remember(self, moment: _Moment[T], found: Bool) -> None:
+        for life in self._lives.values():
+            life.frames_ago += 1
+        for row in np.flatnonzero(found).tolist():
+            life = self._lives[int(moment.key[row])]
+            life.box, life.pts_s, life.frames_ago = moment.tracks.xyxy[row], moment.pts_s, 0
+        for key in moment.tracks.ended.tolist():
+            self._lives.pop(key, None)
+
+    @staticmethod
+    def _small(tracks: Tracks) -> Bool:
+        wh = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
+        return np.asarray(np.sqrt(np.maximum(wh[:, 0] * wh[:, 1], 0)) < PLAIN_PX)
+
+
+def _in_order(tracks: Tracks) -> Tracks:
+    """Rows ordered by key, as a tracker gives them."""
+    return tracks if bool((np.diff(tracks.key) > 0).all()) else tracks[np.argsort(tracks.key, kind="stable")]
