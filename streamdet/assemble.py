@@ -20,6 +20,8 @@ from streamdet.types import SourceInfo
 __all__ = ["Assembled", "Outputs", "SourceSpec", "assemble", "find_model", "models", "outputs_of", "sources_of"]
 
 Opener = Callable[[contextlib.ExitStack], Stream]
+LOOK_BACK = 6  # frames after which a recording's tracks are told
+HITS_MORE = 2  # hits that a small thing must have had by then, beyond those that confirm a track
 MOTION_THRESHOLD = 0.3  # strength from which a moving region counts with `--model motion`
 
 
@@ -201,29 +203,35 @@ def _open_stream(
         source = opened.enter_context(_open_source(spec, config))
     except OSError as error:
         raise SourceOpenError(f"cannot open {redact(spec.uri)}: {redact(str(error))}") from None
-    line = _make_line(config, detector, source.info)
+    line = _make_line(config, detector, source.info, still=spec.still)
     return Stream(source, line, _open_sinks(outputs, config, source.info), max_frames=config.source.max_frames)
 
 
-def _make_line(config: Config, detector: Detector, info: SourceInfo) -> Line:
+def _make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bool) -> Line:
     from streamdet.draw import Painter
     from streamdet.merge import Merger
     from streamdet.motion.model import MotionModel
     from streamdet.rules.engine import RulesEngine
     from streamdet.tiles.plan import keep_mask
+    from streamdet.tracking.lookback import Lookback
     from streamdet.tracking.tracker import Tracker
 
     scheduler, packer = _make_look(config, detector, info.frame_wh)
     if info.frame_wh is not None:  # a mistake is told before any output is opened
         keep_mask(info.frame_wh, config.tiles, np.zeros((0, 4), np.float32))
     rules = config.rules
+    held = LOOK_BACK if config.tracker.look_back is None else config.tracker.look_back
+    movers = _looks_at_motion(detector) if config.tracker.doubt is None else config.tracker.doubt
     return Line(
         motion_model=MotionModel(config.motion),
         scheduler=scheduler,
         packer=packer,
         detector=detector,
         merger=Merger(config.merge),
-        tracker=Tracker(config.tracker, threshold=detector.threshold, movers=_looks_at_motion(detector)),
+        tracker=Tracker(config.tracker, threshold=detector.threshold, movers=movers),
+        lookback=Lookback(
+            0 if info.live or still else held, movers=movers, least_hits=config.tracker.confirm_hits + HITS_MORE
+        ),
         rules=RulesEngine(rules, labels=detector.labels, stream=info.stream),
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
         max_detections=config.model.max_detections,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamdet.metrics import StageTimer
-from streamdet.protocols import Detector, Merger, MotionModel, Packer, Rules, Scheduler, Tracker
+from streamdet.protocols import Detector, Lookback, Merger, MotionModel, Packer, Rules, Scheduler, Tracker
 from streamdet.types import (
     F32,
     I64,
@@ -67,6 +67,7 @@ class Line:
     detector: Detector
     merger: Merger
     tracker: Tracker
+    lookback: Lookback
     rules: Rules
     keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
     painter: Callable[[Result], U8]
@@ -91,13 +92,22 @@ class Line:
         motion = self.motion_model(frame)
         return Look(motion, time.perf_counter() - started_s)
 
-    def process(self, frame: Frame, look: Look | None = None) -> Result:
-        """One frame, straight through; `look`: its own, if that was taken ahead."""
+    def process(self, frame: Frame, look: Look | None = None) -> list[Result]:
+        """One frame of a recording, straight through; gives the Results that are final now: those of a few frames ago.
+
+        `look`: the frame's own, if that was taken ahead.
+        """
         survey = self.survey(frame, look)
-        if survey.tiles is None:
-            return self.complete(survey, None, None)
-        self._ran(survey, survey.tiles)
-        return self.complete(survey, survey.tiles, self._detect(survey, survey.tiles))
+        found = None
+        if survey.tiles is not None:
+            self._ran(survey, survey.tiles)
+            found = self._detect(survey, survey.tiles)
+        traced = self._trace(survey, survey.tiles, found)
+        return [self._conclude(*final) for final in self.lookback.push(traced, frame.pts_s, self._tracks)]
+
+    def drain(self) -> list[Result]:
+        """The last frames of a recording: nothing follows them."""
+        return [self._conclude(*final) for final in self.lookback.flush()]
 
     def survey(self, frame: Frame, look: Look | None = None) -> Survey:
         """The frame's motion and where to look; nothing is promised to be run yet."""
@@ -119,7 +129,11 @@ class Line:
             return self.packer(survey.frame, survey.motion, tiles)
 
     def complete(self, survey: Survey, tiles: TilePlan | None, found: Detections | None) -> Result:
-        """What was found in these `tiles` -> tracks, events, Result. Both None for an exact repeat."""
+        """A live frame: what was found in these `tiles` -> tracks, events, Result. Both None for an exact repeat."""
+        return self._conclude(self._trace(survey, tiles, found), self._tracks)
+
+    def _trace(self, survey: Survey, tiles: TilePlan | None, found: Detections | None) -> Result:
+        """Merge and track; what follows may have to wait for the next frames."""
         frame, motion, timed = survey.frame, survey.motion, self.timer
         if found is not None:
             with timed("merge"):
@@ -127,19 +141,24 @@ class Line:
         with timed("track"):
             candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
             self._tracks = self.tracker.update(frame, motion, candidates, tiles if tiles and tiles.of else None)
-        with timed("rules"):
-            events = self.recorded(self.rules(frame, self._tracks))
         return Result(
             frame=frame,
             detections=self._merged,
-            tracks=self._linked(),
-            events=events,
+            tracks=self._tracks,
             tiles=tiles if tiles and tiles.of else None,
             motion_state=motion.state,
             labels=self.detector.labels,
             timings_s=timed.take(),
             painter=self.painter,
         )
+
+    def _conclude(self, traced: Result, tracks: Tracks) -> Result:
+        """The frame's final tracks, with their links into the rows a user sees, and what happened in it."""
+        row = tracks.detection_row
+        tracks = replace(tracks, detection_row=np.where(row < len(traced.detections), row, np.int32(-1)))
+        with self.timer("rules"):
+            events = self.recorded(self.rules(traced.frame, tracks))
+        return replace(traced, tracks=tracks, events=events, timings_s={**traced.timings_s, **self.timer.take()})
 
     def finish(self) -> tuple[Event, ...]:
         """The ends of what is alive: the stream ended, or is lost for now."""
@@ -165,11 +184,6 @@ class Line:
         strong = found.score >= self.detector.thresholds[found.label]
         merged = self.merger(found[strong])[: self.max_detections]  # the best come first
         return merged, self.merger.beside(merged, found[~strong])
-
-    def _linked(self) -> Tracks:
-        """The tracks with their links into the rows a user sees."""
-        row = self._tracks.detection_row
-        return replace(self._tracks, detection_row=np.where(row < len(self._merged), row, np.int32(-1)))
 
     def _ran(self, survey: Survey, tiles: TilePlan) -> None:
         self.scheduler.ran(survey.frame, survey.motion, tiles)

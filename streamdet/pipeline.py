@@ -3,7 +3,7 @@
 What one frame goes through is in :mod:`streamdet.line`, what carries it there and away in :mod:`streamdet.stream`. Here is
 who comes when::
 
-    files:         for frame in stream: result = stream.process(frame)
+    files:         for frame in stream: results = stream.process(frame)     those of a few frames ago
     live streams:  a turn:  surveys = the newest frame of each that waits, its motion, and where it would like to look
                             tiles   = as many of those as there is time for, divided by share
                             found   = detector.together(all their tiles)
@@ -149,8 +149,9 @@ class Pipeline:
                             waiting.append(stream)
                     elif (taken := stream.take()) is not None:
                         busy = True
-                        yield stream.process(*taken)
+                        yield from stream.process(*taken)
                 except Closed:
+                    yield from stream.drain()
                     self._retire(stream)
                 if self._stopping:
                     break

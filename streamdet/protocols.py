@@ -120,6 +120,16 @@ class Tracker(Protocol):
     def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None) -> Tracks: ...
 
 
+class Lookback(Protocol):
+    """Of a recording, tracks are told a few frames later, when what followed is known; of a live stream at once.
+
+    ``push`` gives back the frames whose time has come, in order, with their final tracks; ``flush`` all that are held.
+    """
+
+    def push(self, carried: Result, pts_s: float, tracks: Tracks, /) -> list[tuple[Result, Tracks]]: ...
+    def flush(self) -> list[tuple[Result, Tracks]]: ...
+
+
 class Rules(Protocol):
     """Tracks -> events. ``finish`` gives the "end" events of tracks still alive when the stream ends."""
 

@@ -170,9 +170,17 @@ class Stream:
             return self._inbox.get(timeout_s=0)
         return None
 
-    def process(self, frame: Frame, look: Look | None = None) -> Result:
-        """Straight through the Line, to the sinks."""
-        return self._publish_later(self.line.process(frame, look))
+    def process(self, frame: Frame, look: Look | None = None) -> list[Result]:
+        """A recording's frame straight through the Line; what is final goes to the sinks."""
+        return [self._publish_later(result) for result in self.line.process(frame, look)]
+
+    def drain(self) -> list[Result]:
+        """The last frames of a recording, to the sinks; none if these have failed."""
+        results: list[Result] = []
+        with contextlib.suppress(Closed):
+            for result in self.line.drain():
+                results.append(self._publish_later(result))  # noqa: PERF401  # those before a fault were published
+        return results
 
     def complete(self, survey: Survey, tiles: TilePlan | None, found: Detections | None) -> Result:
         """The last stages of a frame that was detected together with others."""
@@ -213,6 +221,7 @@ class Stream:
         self.counts = self.line.rules.counts()
         if not abort and self.error is None:
             try:
+                self.drain()
                 self._last_events = self.line.finish()
                 self.events += len(self._last_events)
                 self.counts = _with_occupancy(self.line.rules.counts(), self.counts)

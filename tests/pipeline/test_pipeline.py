@@ -14,6 +14,7 @@ import pytest
 
 from streamdet.errors import OutputError, SourceLostError, SourceOpenError
 from streamdet.pipeline import Line, Pipeline, Stream
+from streamdet.tracking.lookback import Lookback
 from streamdet.types import Detections, Event, Frame, Motion, Picture, Result, SourceInfo, TileBatch, TilePlan, Tracks
 
 GREY = np.full((16, 16), 128, np.uint8)
@@ -170,7 +171,7 @@ class Basket:
         self.closing = events
 
 
-def make(camera: Any, stage: Stage | None = None, sinks: list[Any] | None = None, **options: Any) -> Any:
+def make(camera: Any, stage: Stage | None = None, sinks: list[Any] | None = None, held: int = 0, **options: Any) -> Any:
     stage = stage or Stage()
 
     class Parts:
@@ -190,7 +191,8 @@ def make(camera: Any, stage: Stage | None = None, sinks: list[Any] | None = None
             raise camera
         line = Line(
             motion_model=stage.motion, scheduler=stage, packer=stage.pack, detector=stage, merger=Merging(),  # type: ignore[arg-type]
-            tracker=Parts(), rules=NoRules(stage), keep=lambda wh, xyxy: None, painter=lambda result: GREY,
+            tracker=Parts(), lookback=Lookback(held, movers=False),
+            rules=NoRules(stage), keep=lambda wh, xyxy: None, painter=lambda result: GREY,
         )  # fmt: skip
         return Stream(opened.enter_context(camera), line, sinks or [], **options)
 
@@ -208,6 +210,24 @@ def run_to_end(pipeline: Pipeline, within_s: float = 2.0) -> tuple[list[Result],
     assert time.monotonic() - start < within_s, "the run took too long to end"
     assert set(threading.enumerate()) <= before, "a thread was left behind"
     return results, error
+
+
+@pytest.mark.parametrize("held", [3, 100])
+def test_frames_held_back_for_what_follows_all_come_in_order(held: int) -> None:
+    sink = Basket()
+    results, error = run_to_end(Pipeline([make(Camera(count=40), sinks=[sink], held=held)]))
+    assert error is None
+    assert [result.frame.index for result in results] == list(range(40))
+    assert sink.indices == list(range(40))
+
+
+def test_a_run_that_is_stopped_writes_what_was_held_back() -> None:
+    sink = Basket()
+    pipeline = Pipeline([make(Camera(count=40), sinks=[sink], held=3)])
+    for result in pipeline:
+        if result.frame.index == 9:
+            pipeline.stop()
+    assert sink.indices == list(range(13))
 
 
 def test_a_file_gives_every_frame_in_order_to_every_sink() -> None:
