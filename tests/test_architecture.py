@@ -24,6 +24,7 @@ LEVEL = {
     "station": 4,
     "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
     "precision": 4, "cluster": 5,
+    "tuning": 4,
 }  # fmt: skip
 
 # heavy package -> the only places that may import it (None: nobody at this time)
@@ -37,6 +38,7 @@ DOORS = {
     "starlette": ("service/",),
     "uvicorn": ("service/",),
     "websockets": ("service/",),
+    "onnx": ("tuning/",),
     "faster_coco_eval": ("scoring/average_precision.py",),
 }
 

@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamdet.commands import build, evaluate
+from streamdet.commands import build, evaluate, widen
 
 __all__ = ["COMMANDS"]
 
-COMMANDS: tuple[Callable[[Any], None], ...] = (evaluate.add, build.add)
+COMMANDS: tuple[Callable[[Any], None], ...] = (
+    evaluate.add,
+    build.add,
+    widen.add,
+)

@@ -98,7 +98,8 @@ class ModelFile:
 
     @property
     def nhwc(self) -> bool:
-        return is_nhwc(self.picture)
+        said = self.said.channels
+        return is_nhwc(self.picture, named=len(said) if isinstance(said, list) else 0)
 
     @property
     def seen(self) -> str:
@@ -134,9 +135,11 @@ def read_model(path: str | Path) -> ModelFile:
     )
 
 
-def is_nhwc(port: Port) -> bool:
-    """Channels last: a small last size and a larger (or free) second one."""
+def is_nhwc(port: Port, *, named: int = 0) -> bool:
+    """Channels last: a small last size (or as many as are `named`) and a larger (or free) second one."""
     shape = port.shape
+    if len(shape) == 4 and named and named in (shape[1], shape[3]) and shape[1] != shape[3]:
+        return shape[3] == named
     return len(shape) == 4 and shape[3] in (1, 3, 4) and (shape[1] is None or shape[1] > 4) and shape[2] != shape[3]
 
 
