@@ -33,12 +33,11 @@ DOORS = {
     "pycuda": ("device.py",),
     "tensorrt": ("detectors/tensorrt",),
     "onnxruntime": ("detectors/onnxruntime",),
-    "onnx": ("detectors/onnx",),
+    "onnx": ("detectors/onnx", "tuning/"),
     "openvino": ("detectors/openvino",),
     "starlette": ("service/",),
     "uvicorn": ("service/",),
     "websockets": ("service/",),
-    "onnx": ("tuning/",),
     "faster_coco_eval": ("scoring/average_precision.py",),
 }
 
