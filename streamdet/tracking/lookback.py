@@ -8,7 +8,8 @@ nobody waits, the same tracker's rows are held back for a few frames, and
 - a small thing that does not come back is not told where it might have gone: that would be a guess;
 - a small thing has to have been hit a few times more than a live one to be told at all.
 
-The tracker's rows are chosen among and joined; no box, score or name is changed but that of a filled gap.
+The tracker's rows are chosen among and joined; no box or score is changed but that of a filled gap. A track's label is the one
+known by the end of that time, and its first velocity the one that takes it to its next hit.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class _Life:
     """What is known of a track by the newest frame; of its last hit by the frame told last."""
 
     id: int = 0
+    label: int = 0
     hits: int = 0
     box: F32 | None = None
     pts_s: float = 0.0
@@ -83,9 +85,10 @@ class Lookback(Generic[T]):
             return [(carried, tracks)]
         self._join(tracks.joined.tolist())
         self._moments.append(_Moment(carried, pts_s, tracks))
-        for key, number, seen in zip(tracks.key.tolist(), tracks.id.tolist(), tracks.seen.tolist()):
+        columns = tracks.key, tracks.id, tracks.label, tracks.seen
+        for key, number, label, seen in zip(*(column.tolist() for column in columns)):
             life = self._lives.setdefault(key, _Life())
-            life.id = number or life.id
+            life.id, life.label = number or life.id, label
             life.hits += seen
         return [self._tell()] if len(self._moments) > self._frames else []
 
@@ -107,9 +110,14 @@ class Lookback(Generic[T]):
         moment = self._moments.popleft()
         tracks, key = moment.tracks, moment.key
         believed = self._believed(moment)
-        number = np.array([self._lives[k].id if k in self._lives else 0 for k in key.tolist()], np.int64)
+        lives = [self._lives.get(k, _Life()) for k in key.tolist()]
+        number = np.array([life.id for life in lives], np.int64)
+        label = np.array([life.label for life in lives], np.int32)
         found = believed & tracks.seen
         filled, xyxy, velocity_xy = self._fill(moment, believed & ~tracks.seen)
+        for row in np.flatnonzero(found).tolist():
+            if lives[row].box is None:
+                velocity_xy[row] = self._first_velocity(moment, row)
         kept = believed & ~found & ~filled & (tracks.state == COASTING) & ~(self._small(tracks) & self._movers)
         state = np.where(found, CONFIRMED, np.where(filled | kept, COASTING, TENTATIVE)).astype(np.uint8)
         told = state != TENTATIVE
@@ -118,6 +126,7 @@ class Lookback(Generic[T]):
             tracks,
             id=np.where(told, number, 0),
             key=key,
+            label=np.where(told, label, tracks.label),
             xyxy=xyxy,
             velocity_xy=velocity_xy,
             state=state,
@@ -152,6 +161,14 @@ class Lookback(Generic[T]):
                 velocity_xy[row] = (box - life.box).reshape(2, 2).mean(axis=0) / step_s
             filled[row] = True
         return filled, xyxy, velocity_xy
+
+    def _first_velocity(self, moment: _Moment[T], row: int) -> F32:
+        """Of a first hit the tracker knows none."""
+        _, box, pts_s = self._next_hit(moment.key[row : row + 1])
+        if box is None or pts_s <= moment.pts_s:
+            return moment.tracks.velocity_xy[row]
+        way = (box - moment.tracks.xyxy[row]).reshape(2, 2).mean(axis=0)
+        return np.asarray(way / (pts_s - moment.pts_s), np.float32)
 
     def _next_hit(self, key: NDArray[np.int64]) -> tuple[int, F32 | None, float]:
         """Frames until track `key` (1,) is seen again, its box there and when; no box if it is not within what is held."""

@@ -137,6 +137,14 @@ def test_a_track_found_again_is_one_track_with_its_new_hits() -> None:
     assert [float(frame.xyxy[frame.key == 1][0, 0]) for frame in frames] == pytest.approx([0, 10, 20, 30, 40, 50])
 
 
+def test_a_first_hit_has_the_label_and_the_velocity_known_soon_after() -> None:
+    frames = of([FIRST, FIRST, SEEN, SEEN])
+    late = [replace(frame, label=np.full(len(frame), 3, np.int32)) for frame in frames[2:]]
+    first = told([*frames[:2], *late])[0]
+    assert first.label.tolist() == [3]
+    assert first.velocity_xy[0] == pytest.approx([10 / DT_S, 0])
+
+
 def test_what_has_ended_is_forgotten() -> None:
     lookback: Lookback[int] = Lookback(3, movers=True)
     for key in range(1, 200):
