@@ -166,7 +166,7 @@ class Lookback(Generic[T]):
         """Of a first hit the tracker knows none."""
         _, box, pts_s = self._next_hit(moment.key[row : row + 1])
         if box is None or pts_s <= moment.pts_s:
-            return moment.tracks.velocity_xy[row]
+            return np.asarray(moment.tracks.velocity_xy[row], np.float32)
         way = (box - moment.tracks.xyxy[row]).reshape(2, 2).mean(axis=0)
         return np.asarray(way / (pts_s - moment.pts_s), np.float32)
 
