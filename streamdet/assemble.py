@@ -4,22 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
-from streamdet.pipeline import Line, Pipeline, Stream
+from streamdet.line import Line
+from streamdet.pipeline import Opener, Pipeline
+from streamdet.stream import Stream
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
 from streamdet.types import SourceInfo
 
-__all__ = ["Assembled", "Outputs", "SourceSpec", "assemble", "find_model", "models", "outputs_of", "sources_of"]
+if TYPE_CHECKING:
+    from streamdet.sources.tap import PacketTap
 
-Opener = Callable[[contextlib.ExitStack], Stream]
+__all__ = [
+    "Assembled",
+    "Outputs",
+    "SourceSpec",
+    "assemble",
+    "find_model",
+    "make_detector",
+    "make_line",
+    "models",
+    "open_source",
+    "outputs_of",
+    "sources_of",
+]
+
 LOOK_BACK = 6  # frames after which a recording's tracks are told
 HITS_MORE = 2  # hits that a small thing must have had by then, beyond those that confirm a track
 MOTION_THRESHOLD = 0.3  # strength from which a moving region counts with `--model motion`
@@ -28,23 +46,56 @@ MOTION_THRESHOLD = 0.3  # strength from which a moving region counts with `--mod
 # -------------------------------------------------------------------------------------------------------------- sources
 
 
-def _open_source(spec: SourceSpec, config: Config) -> Source:
+def open_source(
+    spec: SourceSpec, config: Config, *, tap: PacketTap | None = None, patient: bool = False, first_epoch: int = 0, first_index: int = 0
+) -> Source:
+    """The source for `spec`, not entered yet. What can be lost comes back by itself (see `streamdet.sources.reconnect`).
+
+    `tap` sees a camera's packets. `patient`: it may be unreachable at first, and a file is played in real time, for ever.
+    `first_epoch`, `first_index`: of its first frame, where it goes on with a stream that was there before.
+    """
+    if not patient and spec.kind not in ("camera", "live", "url"):
+        return _open_once(spec, config, 0, tap=None, live=False)
+    from streamdet.sources.reconnect import Reconnecting
+
+    return Reconnecting(
+        functools.partial(_open_once, spec, config, tap=tap, live=patient),
+        stream=spec.stream,
+        uri=redact(spec.uri),
+        config=config.live,
+        patient=patient,
+        again=patient and spec.kind in ("demo", "video", "sequence"),
+        first_epoch=first_epoch,
+        first_index=first_index,
+    )
+
+
+def _open_once(spec: SourceSpec, config: Config, epoch: int, *, tap: PacketTap | None, live: bool) -> Source:
+    """One connection. `live`: an address is that of a camera, and a file is played in real time."""
+    from streamdet.sources.paced import Paced
+
     settings = config.source
     if spec.kind == "demo":
         from streamdet.sources.demo import DemoSource
 
-        return DemoSource(stream=spec.stream, config=settings)
+        demo = DemoSource(stream=spec.stream, config=settings)
+        return Paced(demo) if live else demo
     if spec.kind in ("images", "sequence"):
         from streamdet.sources.images import ImageSequenceSource, ImageSource
 
         if spec.kind == "images":
             return ImageSource(spec.paths, stream=spec.stream, config=settings)
-        return ImageSequenceSource(spec.uri, stream=spec.stream, config=settings)
+        sequence = ImageSequenceSource(spec.uri, stream=spec.stream, config=settings)
+        return Paced(sequence) if live else sequence
     from streamdet.sources.video import CameraSource, VideoSource
 
     if spec.kind == "camera":
-        return CameraSource(spec.uri, stream=spec.stream, config=settings)
-    return VideoSource(spec.uri, stream=spec.stream, config=settings, live=True if spec.live else None)
+        return CameraSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch)
+    if spec.kind == "video":
+        film = VideoSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch)
+        return Paced(film) if live else film
+    certain = True if spec.live or live else None  # http may be either
+    return VideoSource(spec.uri, stream=spec.stream, config=settings, live=certain, tap=tap, epoch=epoch)
 
 
 # --------------------------------------------------------------------------------------------------------------- models
@@ -97,7 +148,7 @@ def find_model(name: str) -> Path | None:
     raise ModelError(f"model {name} {said}; ours are: {', '.join(c.name for c in known)} (see `streamdet models`)")
 
 
-def _make_detector(config: Config) -> Detector:
+def make_detector(config: Config) -> Detector:
     """The detector, not entered yet."""
     path = find_model(config.model.name)
     if path is None:
@@ -181,7 +232,7 @@ def assemble(config: Config) -> Iterator[Assembled]:
     specs = sources_of(config.sources)
     outputs = [outputs_of(spec, config.output, alone=len(specs) == 1) for spec in specs]
     refuse_twins(outputs)
-    detector = _make_detector(config)
+    detector = make_detector(config)
     stills = [spec.uri for spec in specs if spec.still]
     if stills and find_model(config.model.name) is None:
         raise UsageError(
@@ -193,21 +244,21 @@ def assemble(config: Config) -> Iterator[Assembled]:
             for spec, out in zip(specs, outputs, strict=True)
         ]
         together = any(spec.live for spec in specs)
-        yield Assembled(Pipeline(openers, together=together), detector, specs, outputs)
+        yield Assembled(Pipeline(openers, together=together, budget=Budget(turn_s=config.live.turn_s)), detector, specs, outputs)
 
 
 def _open_stream(
     spec: SourceSpec, outputs: Outputs, config: Config, detector: Detector, opened: contextlib.ExitStack
 ) -> Stream:
     try:
-        source = opened.enter_context(_open_source(spec, config))
+        source = opened.enter_context(open_source(spec, config))
     except OSError as error:
         raise SourceOpenError(f"cannot open {redact(spec.uri)}: {redact(str(error))}") from None
-    line = _make_line(config, detector, source.info, still=spec.still)
+    line = make_line(config, detector, source.info, still=spec.still)
     return Stream(source, line, _open_sinks(outputs, config, source.info), max_frames=config.source.max_frames)
 
 
-def _make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bool) -> Line:
+def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bool = False) -> Line:
     from streamdet.draw import Painter
     from streamdet.merge import Merger
     from streamdet.motion.model import MotionModel

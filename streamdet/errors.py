@@ -8,6 +8,7 @@
     |-- StartupError      3   a part could not be brought up
     |   |-- DependencyError 3 a package or system library is missing or broken
     |   |-- SourceOpenError 3 a file, camera or address cannot be opened
+    |   |   `-- SourceRefusedError 3 ... because the other side said no: wrong password, unknown path
     |   |-- ModelError    3   a model file is missing, damaged or of a layout we cannot read
     |   `-- OutputError   3   an output cannot be written (also raised while running: disk full)
     |       `-- OutputClosed 0 whoever read our stdout went away (``| head``): the run ends quietly
@@ -29,6 +30,7 @@ __all__ = [
     "OutputError",
     "SourceLostError",
     "SourceOpenError",
+    "SourceRefusedError",
     "StartupError",
     "StreamdetError",
     "UsageError",
@@ -62,6 +64,10 @@ class DependencyError(StartupError):
 
 
 class SourceOpenError(StartupError):
+    pass
+
+
+class SourceRefusedError(SourceOpenError):
     pass
 
 

@@ -63,7 +63,7 @@ def _specs(uri: str) -> list[SourceSpec]:
 
     if uri == "demo":
         return [SourceSpec("demo", uri, "demo")]
-    if uri.isdigit() or uri.startswith("/dev/video"):
+    if uri.isdigit() or uri.startswith(("/dev/video", "/dev/v4l/")):
         return [
             SourceSpec("camera", f"/dev/video{uri}" if uri.isdigit() else uri, f"camera{re.sub(r'[^0-9]', '', uri)}")
         ]

@@ -57,6 +57,7 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     epoch: int = msgspec.field(default_factory=lambda: 0)
     utc: str | None = None
     latency_s: float | None = None
+    dropped: int = 0
     motion: str | None = None
     tiles: TilesRecord | None = None
     objects: tuple[ObjectRecord, ...]
@@ -76,6 +77,7 @@ def frame_record(result: Result, *, tentative: bool = False) -> FrameRecord:
         utc=frame.utc,
         # of a live frame only: a file's frame waits for the machine, not the other way round
         latency_s=None if frame.utc is None else _finite(max(0.0, time.monotonic() - frame.captured_s), 4),
+        dropped=frame.dropped,
         motion=None if frame.still else result.motion_state,
         tiles=None if result.tiles is None else _tiles(result.tiles),
         objects=_still_objects(result) if frame.still else _tracked_objects(result, tentative=tentative),

@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
-
 from streamdet.errors import SourceLostError
 from streamdet.line import Line, Look, Survey
 from streamdet.mailbox import Closed, Mailbox
@@ -167,7 +165,8 @@ class Stream:
     def take(self) -> tuple[Frame, Look | None] | None:
         """The next frame if one is waiting, with the look at it if that was taken ahead. Raises Closed at the end."""
         with contextlib.suppress(TimeoutError):
-            return self._inbox.get(timeout_s=0)
+            frame, look = self._inbox.get(timeout_s=0)
+            return (replace(frame, dropped=self.dropped) if self.live else frame), look
         return None
 
     def process(self, frame: Frame, look: Look | None = None) -> list[Result]:
@@ -187,12 +186,9 @@ class Stream:
         return self._publish_later(self.line.complete(survey, tiles, found))
 
     def _publish_later(self, result: Result) -> Result:
-        events = result.events
-        if self.live and events:
-            events = tuple(msgspec.structs.replace(event, dropped=self.dropped) for event in events)
-        result = replace(result, dropped=self.dropped, events=events)
+        result = replace(result, dropped=self.dropped)
         self.frames += 1
-        self.events += len(events)
+        self.events += len(result.events)
         self.departures.add()
         self.ages_s.add(time.monotonic() - result.frame.captured_s)
         for outbox in self._outboxes:

@@ -173,6 +173,7 @@ class Frame:
         utc: wall clock at that moment, ISO 8601 with ``Z``; None for frames of a file (their time is media time).
         still: an image on its own (no neighbour in time): no motion, no tracking.
         name: file name of a still, or ``stem[page]``; None for video.
+        dropped: frames of a live stream that were skipped before this one, in all, because newer ones had come.
     """
 
     stream: str
@@ -186,6 +187,7 @@ class Frame:
     utc: str | None = None
     still: bool = False
     name: str | None = None
+    dropped: int = 0
 
     @property
     def wh(self) -> tuple[int, int]:

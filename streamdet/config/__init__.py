@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import msgspec
 from streamdet.config.cameras import CameraConfig, LiveConfig
 from streamdet.config.delivery import StoreConfig
 from streamdet.config.gpu import GpuConfig, Precision
+from streamdet.config.secrets import reveal
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
     Anchor,
@@ -62,6 +62,7 @@ __all__ = [
     "Zone",
     "json_schema",
     "load",
+    "reveal",
     "to_yaml",
     "with_values",
 ]
@@ -108,14 +109,15 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     for dotted, value in values.items():
         node, parts = tree, dotted.split(".")
         for depth, part in enumerate(parts):
-            if not isinstance(node, dict) or (part not in node and not _is_free_form(parts[:depth])):
+            known = isinstance(node, dict) and (part in node or _is_free_form(parts[:depth]))
+            if not known and not (isinstance(node, dict) and parts[0] == "cameras"):  # a camera is checked as a whole
                 raise ConfigError(
                     f"no setting called '{dotted}'{_did_you_mean(part, node)}; `--print-config` lists them all"
                 )
             if depth == len(parts) - 1:
                 node[part] = value
             else:
-                node = node[part]
+                node = node.setdefault(part, {})
     return from_tree(tree, origin="settings")
 
 
@@ -133,7 +135,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _is_free_form(path: list[str]) -> bool:
-    return path == ["model", "rename"]
+    return path in (["model", "rename"], ["cameras"])
 
 
 def _did_you_mean(part: str, node: Any) -> str:
@@ -153,21 +155,16 @@ def _readable(message: str) -> str:
     return f"{path}: {text}" if path else text
 
 
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def _expand(tree: Any, origin: str) -> Any:
+def _expand(tree: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
+    """References to secrets are replaced, but in how a camera is reached: there they are replaced when it is opened."""
     if isinstance(tree, dict):
-        return {key: _expand(value, origin) for key, value in tree.items()}
+        return {key: _expand(value, origin, (*path, str(key))) for key, value in tree.items()}
     if isinstance(tree, list):
-        return [_expand(value, origin) for value in tree]
+        return [_expand(value, origin, path) for value in tree]
     if not isinstance(tree, str):
         return tree
+    revealed = reveal(tree, origin)
+    return tree if path[:1] == ("cameras",) and path[2:] in _HOW_TO_REACH else revealed
 
-    def value_of(match: re.Match[str]) -> str:
-        name = match.group(1)
-        if name not in os.environ:
-            raise ConfigError(f"{origin}: environment variable {name} is used but not set")
-        return os.environ[name]
 
-    return _VARIABLE.sub(value_of, tree)
+_HOW_TO_REACH = (("source",), ("username",), ("password",))

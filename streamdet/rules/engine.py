@@ -123,6 +123,7 @@ class RulesEngine:
             "pts_s": round(float(frame.pts_s), 6),
             "epoch": frame.epoch,
             "utc": frame.utc,
+            "dropped": frame.dropped or None,
         }
         # a file's frame waits for the machine, not the other way round: latency means something for live frames only
         self._captured_s = None if frame.utc is None else frame.captured_s

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from fractions import Fraction
 
-__all__ = ["MediaClock"]
+__all__ = ["MediaClock", "utc_now"]
 
 _JUMP_BACK_S = 1.0
 _LEAST_STEP_S = 1e-4
+
+
+def utc_now() -> str:
+    """Wall clock to the millisecond, ISO 8601 with ``Z``."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class MediaClock:

@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from streamdet.config import SourceConfig
-from streamdet.errors import SourceOpenError, redact
+from streamdet.errors import SourceOpenError, SourceRefusedError, redact
 
 __all__ = [
     "ALWAYS_LIVE",
@@ -101,7 +101,9 @@ def _open(url: str, uri: str, config: SourceConfig, format: str | None, options:
             metadata_errors="replace",
         )
     except (av.FFmpegError, OSError, ValueError) as error:
-        raise SourceOpenError(f"cannot open {redact(uri)}: {_why_not(error, uri, config)}") from None
+        refused = isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError | av.HTTPNotFoundError)
+        kind = SourceRefusedError if refused else SourceOpenError
+        raise kind(f"cannot open {redact(uri)}: {_why_not(error, uri, config)}") from None
 
 
 def _knows_its_size(container: InputContainer) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from itertools import chain
 from math import ceil
 from pathlib import Path
@@ -19,7 +18,7 @@ from av.video.stream import VideoStream
 
 from streamdet.config import SourceConfig
 from streamdet.errors import SourceLostError, SourceOpenError, redact
-from streamdet.sources.clock import MediaClock
+from streamdet.sources.clock import MediaClock, utc_now
 from streamdet.sources.decode import Decoder, Opened
 from streamdet.sources.opening import (
     ALWAYS_LIVE,
@@ -166,7 +165,7 @@ class VideoSource:
                 pts=clock.stamp,
                 time_base=decoded.time_base,
                 epoch=self._epoch,
-                utc=_utc_now() if info.live else None,
+                utc=utc_now() if info.live else None,
             )
             self._count(decoded)
             yield frame
@@ -296,7 +295,3 @@ def _frame_count(video: VideoStream) -> int | None:
         shown = ceil(video.duration * video.time_base * video.average_rate)
         return shown if 0 < shown < 0.95 * stored else stored
     return stored
-
-
-def _utc_now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
