@@ -16,9 +16,9 @@ from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
 from streamdet.line import Line
 from streamdet.pipeline import Opener, Pipeline
-from streamdet.stream import Stream
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
+from streamdet.stream import Stream
 from streamdet.types import SourceInfo
 
 if TYPE_CHECKING:
@@ -47,7 +47,13 @@ MOTION_THRESHOLD = 0.3  # strength from which a moving region counts with `--mod
 
 
 def open_source(
-    spec: SourceSpec, config: Config, *, tap: PacketTap | None = None, patient: bool = False, first_epoch: int = 0, first_index: int = 0
+    spec: SourceSpec,
+    config: Config,
+    *,
+    tap: PacketTap | None = None,
+    patient: bool = False,
+    first_epoch: int = 0,
+    first_index: int = 0,
 ) -> Source:
     """The source for `spec`, not entered yet. What can be lost comes back by itself (see `streamdet.sources.reconnect`).
 
@@ -244,7 +250,9 @@ def assemble(config: Config) -> Iterator[Assembled]:
             for spec, out in zip(specs, outputs, strict=True)
         ]
         together = any(spec.live for spec in specs)
-        yield Assembled(Pipeline(openers, together=together, budget=Budget(turn_s=config.live.turn_s)), detector, specs, outputs)
+        yield Assembled(
+            Pipeline(openers, together=together, budget=Budget(turn_s=config.live.turn_s)), detector, specs, outputs
+        )
 
 
 def _open_stream(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet import boxes
-from streamdet.assemble import _open_source
+from streamdet.assemble import open_source
 from streamdet.config import Config, with_values
 from streamdet.errors import UsageError
 from streamdet.inputspec import InputSpec
@@ -50,7 +50,7 @@ def packed(
                 wh, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
             ),
         )
-        with _open_source(place, limited) as source:
+        with open_source(place, limited) as source:
             for frame in source:
                 if frame.index >= frames:
                     break

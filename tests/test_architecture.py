@@ -17,11 +17,11 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "engines" not in path.rela
 LEVEL = {
     "types": 0, "protocols": 0, "errors": 0, "inputspec": 0,
     "boxes": 1, "mailbox": 1, "metrics": 1, "config": 1, "device": 1, "libcuda": 1, "fatbin": 1, "records": 1, "scoring": 1,
-    "budget": 1,
+    "budget": 1, "notify": 1,
     "sources": 2, "motion": 2, "tiles": 2, "detectors": 2, "merge": 2, "tracking": 2, "rules": 2, "draw": 2, "sinks": 2,
     "recording": 2,
     "line": 3, "stream": 3, "pipeline": 3,
-    "station": 4,
+    "station": 4, "camera": 4, "parts": 4, "enduring": 4,
     "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
     "precision": 4, "cluster": 5,
     "tuning": 4,

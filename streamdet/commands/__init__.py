@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamdet.commands import build, evaluate, widen
+from streamdet.commands import build, evaluate, serve, widen
 
 __all__ = ["COMMANDS"]
 

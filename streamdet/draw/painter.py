@@ -67,6 +67,11 @@ class Painter:
         self._wh = (0, 0)
         self._lock = threading.Lock()
 
+    def change(self, zones: Sequence[Zone], lines: Sequence[Line], labels: Sequence[str]) -> None:
+        """Other zones and lines, from the next picture on."""
+        with self._lock:
+            self._zones, self._lines = Zones(zones, labels), Lines(lines)
+
     def __call__(self, result: Result) -> U8:
         with self._lock:
             if result.painted:

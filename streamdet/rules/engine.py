@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -18,6 +18,8 @@ from streamdet.rules.zones import ZoneWatch
 from streamdet.types import Event, EventType, Frame, Tracks
 
 __all__ = ["RulesEngine"]
+
+Watch = TypeVar("Watch", ZoneWatch, LineWatch)
 
 
 class RulesEngine:
@@ -49,6 +51,23 @@ class RulesEngine:
         self._frame_wh = (0, 0)
         self._stamp: dict[str, Any] = {}  # of the last frame, in an Event's words
         self._captured_s: float | None = None  # of the last frame, if it is live
+
+    def change(self, config: RulesConfig) -> None:
+        """Other zones and lines, from the next frame on. What stays as it is keeps its visits and counts.
+
+        Raises as the constructor, and then changes nothing.
+        """
+        fresh = RulesEngine(config, labels=self._labels, stream=self._stream)
+        zones = {watch.zone.name: watch for watch in self._zones}
+        lines = {watch.line.name: watch for watch in self._lines}
+        self._zones = [_kept(zones.get(new.zone.name), new, "zone") for new in fresh._zones]
+        self._lines = [_kept(lines.get(new.line.name), new, "line") for new in fresh._lines]
+        self._watches = [*self._zones, *self._lines]
+        self._config = config
+        for watch in self._watches:
+            watch.reserve(self._lives.capacity)
+            if self._frame_wh != (0, 0):
+                watch.resolve(self._frame_wh)
 
     def __call__(self, frame: Frame, tracks: Tracks) -> tuple[Event, ...]:
         """Take one frame's tracks. Events stand in the order: ends, then per kind new, zones, lines, updates.
@@ -215,6 +234,11 @@ class RulesEngine:
 
     def _name(self, label: int) -> str:
         return self._labels[label] if 0 <= label < len(self._labels) else str(label)
+
+
+def _kept(old: Watch | None, new: Watch, what: str) -> Watch:
+    """The watch that was there before, if it is for the very same thing."""
+    return old if old is not None and getattr(old, what) == getattr(new, what) else new
 
 
 def _refuse_twins(kind: str, names: Sequence[str]) -> None:

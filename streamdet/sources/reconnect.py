@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 
 SourceState = Literal["opening", "running", "stalled", "lost", "refused", "paused", "closed"]
 
-SHARE_OF_OUTAGE = 0.25  # a stream is tried again after this share of the time it has been gone: it is never gone much longer
+SHARE_OF_OUTAGE = (
+    0.25  # a stream is tried again after this share of the time it has been gone: it is never gone much longer
+)
 GOOD_AFTER_S = 5.0  # a connection that held for so long was a good one: the next loss starts counting afresh
 PATIENCE_S = 60.0
 JITTER = 0.2  # so that a hundred cameras behind one switch do not come back in one moment
@@ -42,7 +44,7 @@ class Reconnecting:
     A source that answers but refuses (wrong password, unknown path) is asked again only every ``refused_retry_s``. With
     ``give_up_s`` the iterator raises SourceLostError once the stream has been gone for so long.
 
-    ``pause()`` lets the connection go, ``resume()`` opens a new one. ``pause``, ``resume`` and ``close`` may come from any thread.
+    ``pause()`` lets the connection go, ``resume()`` opens a new one. These and ``close`` may come from any thread.
     """
 
     def __init__(

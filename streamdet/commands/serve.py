@@ -1,0 +1,128 @@
+"""``streamdet serve``: the cameras of a configuration file, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from streamdet.errors import EXIT_DONE, EXIT_INTERRUPTED, StreamdetError, redact
+from streamdet.options import Help
+
+if TYPE_CHECKING:
+    from streamdet.config import Config
+    from streamdet.station import Station
+
+__all__ = ["add"]
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.25
+STUCK_S = 30.0  # the processing thread gave no sign for so long: systemd may start us again
+
+
+def add(commands: Any) -> None:
+    text = "many cameras, until told to stop: events, HTTP API, live page"
+    sub = commands.add_parser("serve", help=text, description=text, formatter_class=Help)
+    sub.add_argument("config", metavar="CONFIG.yaml", help="the configuration, with its `cameras:`")
+    sub.add_argument("-v", "--verbose", action="count", default=0, help="say more (-vv: everything)")
+    sub.set_defaults(command=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from streamdet.config import load
+    from streamdet.station import Station
+
+    config = load(arguments.config)
+    hub = open_hub(config)
+    station = Station(config, hub=hub)
+    with Watch(station, arguments.config) as watch, front(station, config):
+        station.run()
+    return EXIT_INTERRUPTED if watch.interrupted else EXIT_DONE
+
+
+def open_hub(config: Config) -> Any:
+    """Where viewers find the newest pictures; None: there is nobody to look."""
+    return None
+
+
+@contextlib.contextmanager
+def front(station: Station, config: Config) -> Iterator[None]:
+    """Page and API beside the station, on threads of their own."""
+    yield
+
+
+class Watch:
+    """Takes the process's signals, on a thread of its own: a handler on the main thread could find it holding a lock.
+
+    SIGTERM and SIGINT drain, a second one does not wait; SIGHUP reads the configuration again. systemd is told how we do.
+    """
+
+    def __init__(self, station: Station, path: str) -> None:
+        self.interrupted = False
+        self._station, self._path = station, path
+        self._signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        self._asked = 0
+        self._done = threading.Event()
+        self._told_ready = False
+        self._told_s = 0.0
+        self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
+
+    def __enter__(self) -> Watch:
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+
+    def _run(self) -> None:
+        while not self._done.is_set():
+            info = signal.sigtimedwait(self._signals, POLL_S)
+            if info is not None and info.si_signo == signal.SIGHUP:
+                self._reload()
+            elif info is not None:
+                self._stop(info.si_signo)
+            self._tell_systemd()
+
+    def _stop(self, number: int) -> None:
+        from streamdet.notify import notify
+
+        self._asked += 1
+        self.interrupted = number == signal.SIGINT
+        notify("STOPPING=1")
+        log.warning("stopping; once more to stop at once" if self._asked == 1 else "stopping at once")
+        self._station.stop(abort=self._asked > 1)
+
+    def _reload(self) -> None:
+        from streamdet.config import load
+        from streamdet.notify import notify
+
+        notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            said = self._station.reload(load(self._path))
+            log.warning("%s read again: %s", self._path, "; ".join(said) or "nothing changed")
+        except StreamdetError as error:
+            log.error("%s read again, and nothing taken over: %s", self._path, redact(str(error)))
+        notify("READY=1")
+
+    def _tell_systemd(self) -> None:
+        from streamdet.notify import notify, watchdog_s
+
+        station = self._station
+        if station.ready.is_set() and not self._told_ready:
+            self._told_ready = True
+            log.warning("running %d cameras", len(station.cameras()))
+            notify("READY=1", f"STATUS={len(station.cameras())} cameras")
+        wanted_s = watchdog_s()
+        now_s = time.monotonic()
+        if wanted_s and now_s - self._told_s > wanted_s / 3 and now_s - station.beat_s < STUCK_S:
+            self._told_s = now_s
+            notify("WATCHDOG=1")
