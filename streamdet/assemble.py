@@ -15,6 +15,7 @@ from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
 from streamdet.line import Line
+from streamdet.media import open_archive, recorder_of
 from streamdet.pipeline import Opener, Pipeline
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
@@ -22,6 +23,7 @@ from streamdet.stream import Stream
 from streamdet.types import SourceInfo
 
 if TYPE_CHECKING:
+    from streamdet.recording.archive import Archive
     from streamdet.sources.tap import PacketTap
 
 __all__ = [
@@ -61,7 +63,7 @@ def open_source(
     `first_epoch`, `first_index`: of its first frame, where it goes on with a stream that was there before.
     """
     if not patient and spec.kind not in ("camera", "live", "url"):
-        return _open_once(spec, config, 0, tap=None, live=False)
+        return _open_once(spec, config, 0, tap=tap, live=False)
     from streamdet.sources.reconnect import Reconnecting
 
     return Reconnecting(
@@ -244,9 +246,10 @@ def assemble(config: Config) -> Iterator[Assembled]:
         raise UsageError(
             f"{stills[0]} is a still picture and `motion` finds only what moves; give a network with --model FILE.onnx"
         )
-    with detector:
+    with detector, contextlib.ExitStack() as opened:
+        archive = open_archive(config.record, opened)
         openers: list[Opener] = [
-            functools.partial(_open_stream, spec, out, config, detector)
+            functools.partial(_open_stream, spec, out, config, detector, archive)
             for spec, out in zip(specs, outputs, strict=True)
         ]
         together = any(spec.live for spec in specs)
@@ -256,14 +259,24 @@ def assemble(config: Config) -> Iterator[Assembled]:
 
 
 def _open_stream(
-    spec: SourceSpec, outputs: Outputs, config: Config, detector: Detector, opened: contextlib.ExitStack
+    spec: SourceSpec,
+    outputs: Outputs,
+    config: Config,
+    detector: Detector,
+    archive: Archive | None,
+    opened: contextlib.ExitStack,
 ) -> Stream:
+    recorder = None if spec.still else recorder_of(archive, config.record, spec.stream)
     try:
-        source = opened.enter_context(open_source(spec, config))
+        source = opened.enter_context(open_source(spec, config, tap=recorder))
     except OSError as error:
         raise SourceOpenError(f"cannot open {redact(spec.uri)}: {redact(str(error))}") from None
     line = make_line(config, detector, source.info, still=spec.still)
-    return Stream(source, line, _open_sinks(outputs, config, source.info), max_frames=config.source.max_frames)
+    sinks = _open_sinks(outputs, config, source.info)
+    if recorder is not None:
+        line.record = recorder.record
+        sinks.append(recorder.sink())
+    return Stream(source, line, sinks, max_frames=config.source.max_frames)
 
 
 def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bool = False) -> Line:

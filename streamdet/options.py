@@ -62,6 +62,7 @@ LEAVES = {
     "no_video": "output.no_video",
     "magnifier": "draw.magnifier",
     "draw_tiles": "draw.tiles",
+    "clips": "record.dir",
 }
 
 
@@ -99,6 +100,7 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     out.add_argument("--events", metavar="FILE|-", help="one JSON line per event")
     out.add_argument("--mot", metavar="FILE", help="MOTChallenge text")
     out.add_argument("--coco", metavar="FILE", help="COCO results JSON")
+    out.add_argument("--clips", metavar="DIR", help="a clip and a snapshot of every event (settings: record.*)")
     out.add_argument("--no-video", action="store_true", default=None, help="with --output: no film, no pictures")
     out.add_argument("--show", action="store_true", help="watch it in a window (q ends)")
     out.add_argument("--magnifier", action="store_true", default=None, help="inset with the best small object enlarged")

@@ -19,6 +19,7 @@ import msgspec
 from streamdet.config.cameras import CameraConfig, LiveConfig
 from streamdet.config.delivery import StoreConfig
 from streamdet.config.gpu import GpuConfig, Precision
+from streamdet.config.record import BroadcastConfig, KeepConfig, RecordConfig
 from streamdet.config.secrets import reveal
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
@@ -41,10 +42,12 @@ from streamdet.errors import ConfigError
 
 __all__ = [
     "Anchor",
+    "BroadcastConfig",
     "CameraConfig",
     "Config",
     "DrawConfig",
     "GpuConfig",
+    "KeepConfig",
     "Line",
     "LiveConfig",
     "MergeConfig",
@@ -53,6 +56,7 @@ __all__ = [
     "OutputConfig",
     "Point",
     "Precision",
+    "RecordConfig",
     "RulesConfig",
     "ServeConfig",
     "SourceConfig",

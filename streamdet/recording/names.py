@@ -27,12 +27,12 @@ _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
 
 def safe_name(text: str) -> str:
-    """`text` as a name for every file system: letters, digits, dot, dash, underscore; two texts never give one name.
+    """`text` as a name for every file system: letters, digits, dash, underscore; two texts never give one name.
 
-    What had to be changed gets a few digits of a checksum behind it, and so does what differs from another name only by case.
+    What had to be changed gets a few digits of a checksum behind it.
     """
     plain = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-_")[:_LONGEST] or "x"
-    if plain == text and text == text.lower() and plain not in _RESERVED:
+    if plain == text and plain.lower() not in _RESERVED:
         return plain
     return f"{plain}-{hashlib.sha1(text.encode('utf-8', 'surrogatepass')).hexdigest()[:6]}"
 

@@ -20,9 +20,9 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from streamdet.coded.isom import moov_first
 from streamdet.errors import OutputError
 from streamdet.sinks.linefile import prepare_folder, unwritable
-from streamdet.sinks.mp4 import moov_first
 from streamdet.types import U8, Event, Frame, Result, SourceInfo
 
 __all__ = ["VideoSink"]
