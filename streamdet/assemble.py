@@ -99,11 +99,19 @@ def _open_once(spec: SourceSpec, config: Config, epoch: int, *, tap: PacketTap |
 
     if spec.kind == "camera":
         return CameraSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch)
+    gpu = _decodes_on(config)
     if spec.kind == "video":
-        film = VideoSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch)
+        film = VideoSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch, hwaccel=gpu)
         return Paced(film) if live else film
     certain = True if spec.live or live else None  # http may be either
-    return VideoSource(spec.uri, stream=spec.stream, config=settings, live=certain, tap=tap, epoch=epoch)
+    return VideoSource(spec.uri, stream=spec.stream, config=settings, live=certain, tap=tap, epoch=epoch, hwaccel=gpu)
+
+
+def _decodes_on(config: Config) -> str | None:
+    """The GPU that decodes: the one asked for, or the one the network runs on; None: the CPU does."""
+    named = config.model.device if config.model.device.lower().startswith("cuda") else None
+    wanted = config.source.hwaccel
+    return None if wanted == "off" else named or ("cuda:0" if wanted == "cuda" else None)
 
 
 # --------------------------------------------------------------------------------------------------------------- models
