@@ -15,5 +15,6 @@ __all__ = ["COMMANDS"]
 COMMANDS: tuple[Callable[[Any], None], ...] = (
     evaluate.add,
     build.add,
+    serve.add,
     widen.add,
 )
