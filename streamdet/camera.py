@@ -10,7 +10,7 @@ import msgspec
 
 from streamdet.assemble import make_line, open_source
 from streamdet.config import CameraConfig, Config, RulesConfig, reveal
-from streamdet.errors import ConfigError, redact
+from streamdet.errors import ConfigError, SourceOpenError, redact
 from streamdet.parts import sinks_of
 from streamdet.places import SourceSpec, sources_of
 from streamdet.protocols import Detector
@@ -204,7 +204,10 @@ _STATES: dict[str, CameraState] = {
 def spec_of(name: str, settings: CameraConfig) -> SourceSpec:
     """Where a camera is, its secrets filled in. Raises ConfigError."""
     origin = f"cameras.{name}"
-    specs = sources_of([reveal(settings.source, f"{origin}.source")])
+    try:
+        specs = sources_of([reveal(settings.source, f"{origin}.source")])
+    except SourceOpenError as error:  # a folder or pattern without films
+        raise ConfigError(f"{origin}.source: {error}") from None
     if len(specs) != 1 or specs[0].kind == "images":
         raise ConfigError(
             f"{origin}.source: {redact(settings.source)} is no camera; give an address, a device or a film"

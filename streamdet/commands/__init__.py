@@ -17,4 +17,5 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     build.add,
     serve.add,
     widen.add,
+    serve.add,
 )
