@@ -17,5 +17,4 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     build.add,
     serve.add,
     widen.add,
-    serve.add,
 )
