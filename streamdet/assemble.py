@@ -15,7 +15,7 @@ from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
 from streamdet.line import Line
-from streamdet.media import open_archive, recorder_of
+from streamdet.media import NamingRules, open_archive, recorder_of
 from streamdet.pipeline import Opener, Pipeline
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
@@ -282,7 +282,7 @@ def _open_stream(
     line = make_line(config, detector, source.info, still=spec.still)
     sinks = _open_sinks(outputs, config, source.info)
     if recorder is not None:
-        line.record = recorder.record
+        line.rules = NamingRules(line.rules, recorder)
         sinks.append(recorder.sink())
     return Stream(source, line, sinks, max_frames=config.source.max_frames)
 
