@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamdet.commands import build, evaluate, serve, widen
+from streamdet.commands import build, compare, evaluate, serve, widen
 
 __all__ = ["COMMANDS"]
 
@@ -17,4 +17,5 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     build.add,
     serve.add,
     widen.add,
+    compare.add,
 )
