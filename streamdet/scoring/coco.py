@@ -168,19 +168,21 @@ def found_on_pictures(found: Found, truth: CocoTruth) -> Matched:
 
 
 def video_truth(
-    found: Found, labels: Labels, *, others: Collection[str] | None = None
+    found: Found, labels: Labels, *, others: Collection[str] | None = None, one_class: bool = False
 ) -> tuple[CocoTruth, Matched, bool]:
     """Boxes of a clip as COCO sees them; the last value: whether classes are told apart.
 
     Invisible rows and rows of `others` become crowds: an object mostly on one is neither right nor wrong. Classes are
-    told apart if any name of the labels occurs among the objects; else everything is one class.
+    told apart if any name of the labels occurs among the objects; else (and with `one_class`) everything is one class.
     """
     if others is None:
         others = DISTRACTORS if labels.format == "truth" else ()
     objects = np.flatnonzero((found.state != "tentative") & np.isin(found.frame, labels.frames))
     names = [name.casefold() for name in labels.name.tolist()]
     wanted = {name for name, visible in zip(names, labels.visible.tolist()) if visible and name not in others}
-    by_class = labels.format != "mot" and bool(wanted & {name.casefold() for name in found.name.tolist()})
+    by_class = (
+        not one_class and labels.format != "mot" and bool(wanted & {name.casefold() for name in found.name.tolist()})
+    )
     classes = {name: number for number, name in enumerate(sorted({*names} - {*others}) if by_class else ["object"], 1)}
     truth = CocoTruth(
         images=[Picture(frame) for frame in labels.frames.tolist()],

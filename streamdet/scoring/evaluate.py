@@ -46,6 +46,7 @@ class Evaluation:
     tracking: TrackingCounts | None
     not_scored: dict[str, str]
     boxes_of: tuple[CocoTruth, list[BoxResult]] | None = None
+    by_class: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The point score's keys, then ``coco`` and ``tracking`` (None: see ``not_scored``)."""
@@ -66,8 +67,11 @@ def evaluate(
     span: tuple[int, int | None] = (0, None),
     limit: int = 100,
     others: Collection[str] | None = None,
+    one_class: bool = False,
 ) -> Evaluation:
     """Score a results file (frames.jsonl, MOT text, COCO results) against a label file (`span`: frames of a video only).
+
+    `one_class`: the boxes of a video are scored without telling classes apart, as they are where no names agree.
 
     Raises ConfigError for files that cannot be read or do not belong together; DependencyError without faster-coco-eval,
     if the labels are COCO's.
@@ -79,9 +83,10 @@ def evaluate(
     not_scored: dict[str, str] = {}
     boxes: AveragePrecision | None = None
     pair: tuple[CocoTruth, list[BoxResult]] | None = None
+    by_class = True
     reason = _why_no_boxes(truth)
     if reason is None:
-        coco, matched, by_class = video_truth(found, truth, others=others)
+        coco, matched, by_class = video_truth(found, truth, others=others, one_class=one_class)
         notes = [*matched.notes(), *([] if by_class else ["classes are not told apart"])]
         pair = coco, matched.results
         try:
@@ -97,7 +102,7 @@ def evaluate(
     else:
         not_scored["tracking"] = reason
     points = point_score(found, truth, within_px=within_px, within_box=within_box, others=others)
-    return Evaluation(found, truth, points, boxes, counts, not_scored, pair)
+    return Evaluation(found, truth, points, boxes, counts, not_scored, pair, by_class)
 
 
 def _pictures(

@@ -162,13 +162,26 @@ def compare(
             f"nothing to compare: of {len(every)} clips, {len(shared)} are in every run, and {labels} has labels of none; "
             "labels are called like the clip (<clip>.csv, .txt, .json)"
         )
-    for run in runs:
-        for clip in clips:
-            one = evaluate(
-                run.files[clip], truth[clip], within_px=within_px, within_box=within_box, span=span, limit=limit
-            )
+    for clip in clips:
+        for one_class in (False, True):
+            scores = [
+                evaluate(
+                    run.files[clip],
+                    truth[clip],
+                    within_px=within_px,
+                    within_box=within_box,
+                    span=span,
+                    limit=limit,
+                    one_class=one_class,
+                )
+                for run in runs
+            ]
+            if len({one.by_class for one in scores}) == 1:
+                break  # else one run knows other classes than the labels: then none is judged by them
+        for run, one in zip(runs, scores):
             run.clips[clip] = one
             run.pairs[clip] = Pairing(one.found, one.labels, within_px=within_px, within_box=within_box)
+    for run in runs:
         run.pooled = _pooled(run, limit)
     return Comparison(runs, clips, truth, within_px, within_box, skipped)
 

@@ -31,7 +31,9 @@ def run_folder(folder: Path, name: str, *, found: range, clips: tuple[str, ...] 
                 box = [10 + 4 * n + shift, 40, 18 + 4 * n + shift, 48]
                 objects.append({"track": 1, "state": "confirmed", "label": "ball", "score": 0.9 - n / 100, "bbox": box})
             if n == 0:
-                objects.append({"track": 2, "state": "confirmed", "label": "ball", "score": 0.3, "bbox": [150, 90, 158, 98]})
+                objects.append(
+                    {"track": 2, "state": "confirmed", "label": "ball", "score": 0.3, "bbox": [150, 90, 158, 98]}
+                )
             lines.append({"schema": 1, "stream": clip, "frame": n, "pts_s": n / 10, "objects": objects})
         (out / f"{clip}.frames.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
     streams = [{"stream": clip, "source": str(folder / f"{clip}.mp4"), "frames": 10, "wall_s": 0.5} for clip in clips]
@@ -80,7 +82,9 @@ class Outside(html.parser.HTMLParser):
         self.open: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.fetched += [value or "" for key, value in attrs if key in ("src", "href") and not str(value).startswith("data:")]
+        self.fetched += [
+            value or "" for key, value in attrs if key in ("src", "href") and not str(value).startswith("data:")
+        ]
         if tag not in ("meta", "img", "br", "line", "circle", "rect"):
             self.open.append(tag)
 
@@ -92,7 +96,9 @@ class Outside(html.parser.HTMLParser):
 def test_the_page_needs_nothing_else_and_holds_the_numbers(material: tuple[Path, Path, Path], tmp_path: Path) -> None:
     good, poor, labels = material
     target = tmp_path / "out" / "report.html"
-    assert main(["compare", str(good), str(poor), "--labels", str(labels), "--html", str(target), "--title", "<b>&"]) == 0
+    assert (
+        main(["compare", str(good), str(poor), "--labels", str(labels), "--html", str(target), "--title", "<b>&"]) == 0
+    )
     text = target.read_text()
     page = Outside()
     page.feed(text)
@@ -134,6 +140,20 @@ def test_missed_targets_come_with_their_pictures(material: tuple[Path, Path, Pat
         assert picture.shape == (168, 168, 3)
         assert picture[..., 2].max() > 180  # the ball is in it
     assert "clip not at hand" not in comparison_page(comparison, found, title="x")
+
+
+def test_if_one_run_knows_other_classes_none_is_judged_by_them(
+    material: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    good, _, labels = material
+    (labels / "a.csv").write_text(TRUTH.replace("1,ball,10,", "1,bird,10,"))  # one row of a class nobody found
+    both = compare([good], labels).runs[0].clips["a"].boxes
+    assert both is not None
+    assert both.names == ("ball", "bird")
+    other = run_folder(tmp_path, "other", found=range(10))
+    (other / "a.frames.jsonl").write_text((other / "a.frames.jsonl").read_text().replace('"ball"', '"mover"'))
+    scores = [run.clips["a"].boxes for run in compare([good, other], labels).runs]
+    assert [one.names for one in scores if one is not None] == [("object",), ("object",)]
 
 
 def test_what_does_not_belong_together_is_told(material: tuple[Path, Path, Path], tmp_path: Path) -> None:
