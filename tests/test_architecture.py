@@ -23,7 +23,8 @@ LEVEL = {
     "recording": 2, "media": 4,
     "line": 3, "stream": 3, "pipeline": 3,
     "station": 4, "camera": 4, "parts": 4, "enduring": 4,
-    "assemble": 4, "places": 4, "service": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
+    "assemble": 4, "places": 4, "service": 4,
+    "overlay": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
     "precision": 4, "cluster": 5,
     "tuning": 4,
 }  # fmt: skip

@@ -6,16 +6,19 @@ import argparse
 import contextlib
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from streamdet.errors import EXIT_DONE, EXIT_INTERRUPTED, StreamdetError, redact
+from streamdet.errors import EXIT_DONE, EXIT_INTERRUPTED, DependencyError, StreamdetError, UsageError, redact
 from streamdet.options import Help
 
 if TYPE_CHECKING:
     from streamdet.config import Config
+    from streamdet.sinks.hub import Hub
     from streamdet.station import Station
 
 __all__ = ["add"]
@@ -29,32 +32,81 @@ STUCK_S = 30.0  # the processing thread gave no sign for so long: systemd may st
 def add(commands: Any) -> None:
     text = "many cameras, until told to stop: events, HTTP API, live page"
     sub = commands.add_parser("serve", help=text, description=text, formatter_class=Help)
-    sub.add_argument("config", metavar="CONFIG.yaml", help="the configuration, with its `cameras:`")
+    sub.add_argument("config", nargs="?", metavar="CONFIG.yaml", help="the configuration, with its `cameras:`")
+    sub.add_argument("--host", metavar="ADDRESS", help="listen there (default 127.0.0.1; elsewhere a token is needed)")
+    sub.add_argument("--port", type=int, metavar="N", help="port of the page and the API (default 8080)")
+    sub.add_argument("--model", metavar="NAME|PATH", help="another model; without CONFIG.yaml: pictures over HTTP")
     sub.add_argument("-v", "--verbose", action="count", default=0, help="say more (-vv: everything)")
     sub.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from streamdet.config import load
+    if arguments.config is None:
+        return _serve_pictures(arguments)
     from streamdet.station import Station
 
-    config = load(arguments.config)
+    settings = Settings(arguments)
+    config = settings.read()
     hub = open_hub(config)
     station = Station(config, hub=hub)
-    with Watch(station, arguments.config) as watch, front(station, config):
+    with Watch(station, settings) as watch, front(station, config, hub, settings):
         station.run()
     return EXIT_INTERRUPTED if watch.interrupted else EXIT_DONE
 
 
-def open_hub(config: Config) -> Any:
+class Settings:
+    """The configuration file under what the command line and the page say; read again on SIGHUP."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from streamdet.config import load
+        from streamdet.overlay import Overlay, overlay_path
+
+        self.path: str = arguments.config
+        named = {"host": "serve.host", "port": "serve.port", "model": "model.name"}
+        self._values = {
+            leaf: getattr(arguments, name) for name, leaf in named.items() if getattr(arguments, name) is not None
+        }
+        self.overlay = Overlay(overlay_path(load(self.path), self.path))
+
+    def read(self) -> Config:
+        """Raises ConfigError."""
+        from streamdet.config import load, with_values
+
+        config = load(self.path)
+        return self.overlay.apply(with_values(config, self._values) if self._values else config)
+
+
+def open_hub(config: Config) -> Hub | None:
     """Where viewers find the newest pictures; None: there is nobody to look."""
-    return None
+    if not config.serve.enabled:
+        return None
+    from streamdet.sinks.hub import Hub
+
+    return Hub(quality=config.serve.jpeg_quality)
 
 
 @contextlib.contextmanager
-def front(station: Station, config: Config) -> Iterator[None]:
+def front(station: Station, config: Config, hub: Hub | None, settings: Settings) -> Iterator[None]:
     """Page and API beside the station, on threads of their own."""
-    yield
+    if hub is None:
+        yield
+        return
+    try:
+        from streamdet.service.front import front as open_front
+    except ImportError as error:
+        raise DependencyError(
+            f"the page and the API need {error.name}; install them with pip install 'streamdet[serve]', "
+            "or do without: serve.enabled: false"
+        ) from None
+    recordings = Path(config.record.dir).expanduser() if config.record.dir else None
+    with open_front(station, hub, config, overlay=settings.overlay, recordings=recordings) as server:
+        print(f"streamdet: the page is at {server.url}", file=sys.stderr, flush=True)
+        yield
+
+
+def _serve_pictures(arguments: argparse.Namespace) -> int:
+    """Without cameras: pictures in, detections out, over HTTP."""
+    raise UsageError("no CONFIG.yaml given; it names the cameras, for example `cameras: {court: {source: rtsp://...}}`")
 
 
 class Watch:
@@ -63,9 +115,9 @@ class Watch:
     SIGTERM and SIGINT drain, a second one does not wait; SIGHUP reads the configuration again. systemd is told how we do.
     """
 
-    def __init__(self, station: Station, path: str) -> None:
+    def __init__(self, station: Station, settings: Settings) -> None:
         self.interrupted = False
-        self._station, self._path = station, path
+        self._station, self._settings = station, settings
         self._signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
         self._asked = 0
         self._done = threading.Event()
@@ -102,15 +154,15 @@ class Watch:
         self._station.stop(abort=self._asked > 1)
 
     def _reload(self) -> None:
-        from streamdet.config import load
         from streamdet.notify import notify
 
+        path = self._settings.path
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
-            said = self._station.reload(load(self._path))
-            log.warning("%s read again: %s", self._path, "; ".join(said) or "nothing changed")
+            said = self._station.reload(self._settings.read())
+            log.warning("%s read again: %s", path, "; ".join(said) or "nothing changed")
         except StreamdetError as error:
-            log.error("%s read again, and nothing taken over: %s", self._path, redact(str(error)))
+            log.error("%s read again, and nothing taken over: %s", path, redact(str(error)))
         notify("READY=1")
 
     def _tell_systemd(self) -> None:

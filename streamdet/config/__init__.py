@@ -64,6 +64,8 @@ __all__ = [
     "TilesConfig",
     "TrackerConfig",
     "Zone",
+    "from_text",
+    "from_tree",
     "json_schema",
     "load",
     "reveal",
@@ -74,20 +76,28 @@ __all__ = [
 
 def load(path: str | os.PathLike[str]) -> Config:
     """Read a YAML file; ``${NAME}`` in it is replaced by the environment variable. Raises ConfigError."""
-    import yaml
-
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read configuration {file}: {getattr(error, 'strerror', None) or error}") from None
+    return from_tree(_expand(_tree_of(text, str(file)), str(file)), origin=str(file))
+
+
+def from_text(text: str, *, origin: str = "configuration") -> Config:
+    """The configuration a file of that text would give, with every ``${NAME}`` left as it is. Raises ConfigError."""
+    return from_tree(_tree_of(text, origin), origin=origin)
+
+
+def _tree_of(text: str, origin: str) -> Any:
+    import yaml
+
     try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-01
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{file}{where}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    return from_tree(_expand(tree or {}, str(file)), origin=str(file))
+        raise ConfigError(f"{origin}{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
 
 
 def from_tree(tree: Any, *, origin: str = "configuration") -> Config:

@@ -17,6 +17,7 @@ Quality = Annotated[int, msgspec.Meta(ge=10, le=100)]
 class ServeConfig(Node, frozen=True):
     """The page and the API. Whoever can reach `host` can look at the cameras, so beyond this machine a token is a must."""
 
+    enabled: bool = True  # false: cameras and events only, nothing listens
     host: str = "127.0.0.1"
     port: Port = 8080  # 0: any free one, told on standard error
     token: str | None = None  # what a caller must know; ${NAME} takes it from the environment

@@ -57,7 +57,6 @@ class Totals:
     """A copy of what was counted, safe to read at leisure."""
 
     frames: int = 0
-    objects: int = 0
     events: dict[str, int] = field(default_factory=dict)
     tiles: dict[str, int] = field(default_factory=dict)
     tiles_of: int = 0
@@ -103,11 +102,15 @@ class Tally:
         with self._lock:
             self._note(events, self._second())
 
+    @property
+    def objects(self) -> int:
+        """In the newest frame."""
+        return self._objects
+
     def totals(self) -> Totals:
         with self._lock:
             return Totals(
                 frames=self._frames,
-                objects=self._objects,
                 events=dict(self._events),
                 tiles={name: int(count) for name, count in zip(WHY_NAMES, self._tiles, strict=True)},
                 tiles_of=self._tiles_of,

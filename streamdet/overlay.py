@@ -1,0 +1,131 @@
+"""What was changed through the page or the API, kept beside the configuration file, which stays as its owner wrote it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from streamdet.config import CameraConfig, Config, Line, Zone
+from streamdet.errors import ConfigError, OutputError
+
+__all__ = ["Overlay", "overlay_path"]
+
+
+class _Camera(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What replaces a camera's settings; None: as the configuration file says."""
+
+    source: str | None = None  # only of cameras added by the API
+    username: str | None = None
+    password: str | None = None
+    fps: float | None = None
+    enabled: bool | None = None
+    zones: list[Zone] | None = None
+    lines: list[Line] | None = None
+
+
+class _Changes(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    schema: int = 1
+    cameras: dict[str, _Camera] = {}
+    removed: list[str] = []
+
+
+def overlay_path(config: Config, config_file: str | os.PathLike[str] | None) -> Path:
+    """Where the changes to a configuration are kept."""
+    if config.serve.overlay:
+        return Path(config.serve.overlay).expanduser()
+    return Path(config_file).with_suffix(".page.json") if config_file else Path("streamdet.page.json")
+
+
+class Overlay:
+    """Reads on making (ConfigError if damaged); every change is on disk, whole, before its call returns (OutputError).
+
+    The file is readable by its owner only: an added camera's address may hold its password.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._changes = self._read()
+
+    # ------------------------------------------------------------------------------------------------------- reading
+
+    def apply(self, config: Config) -> Config:
+        """`config` with the changes put over it. A change to a camera that is no longer in the file is left out."""
+        tree = msgspec.to_builtins(config)
+        cameras: dict[str, Any] = tree.setdefault("cameras", {})
+        for name in self._changes.removed:
+            cameras.pop(name, None)
+        for name, change in self._changes.cameras.items():
+            values = {key: value for key, value in msgspec.to_builtins(change).items() if value is not None}
+            if name in cameras or change.source:
+                cameras[name] = {**cameras.get(name, {}), **values}
+        try:
+            return msgspec.convert(tree, Config)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{self.path}: {error}; mend or delete that file") from None
+
+    def added(self, camera: str) -> bool:
+        """Whether the camera came by the API."""
+        change = self._changes.cameras.get(camera)
+        return change is not None and change.source is not None
+
+    # ------------------------------------------------------------------------------------------------------- changing
+
+    def add_camera(self, name: str, camera: CameraConfig) -> None:
+        with self._lock:
+            self._changes.cameras[name] = _Camera(
+                source=camera.source, username=camera.username, password=camera.password, fps=camera.fps
+            )
+            self._changes.removed = [known for known in self._changes.removed if known != name]
+            self._write()
+
+    def remove_camera(self, name: str) -> None:
+        with self._lock:
+            change = self._changes.cameras.pop(name, None)
+            if (change is None or change.source is None) and name not in self._changes.removed:
+                self._changes.removed.append(name)
+            self._write()
+
+    def set_enabled(self, name: str, enabled: bool) -> None:
+        with self._lock:
+            self._changes.cameras.setdefault(name, _Camera()).enabled = enabled
+            self._write()
+
+    def set_rules(self, name: str, zones: Sequence[Zone], lines: Sequence[Line]) -> None:
+        with self._lock:
+            change = self._changes.cameras.setdefault(name, _Camera())
+            change.zones, change.lines = list(zones), list(lines)
+            self._write()
+
+    # ----------------------------------------------------------------------------------------------------------- file
+
+    def _read(self) -> _Changes:
+        try:
+            return msgspec.json.decode(self.path.read_bytes(), type=_Changes)
+        except FileNotFoundError:
+            return _Changes()
+        except OSError as error:
+            raise ConfigError(f"cannot read {self.path}: {error.strerror}; mend or delete that file") from None
+        except msgspec.DecodeError as error:
+            raise ConfigError(f"{self.path}: {error}; mend or delete that file") from None
+
+    def _write(self) -> None:
+        data = msgspec.json.format(msgspec.json.encode(self._changes), indent=2)
+        beside = self.path.with_name(f".{self.path.name}.new")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
+                file.write(data + b"\n")
+                file.flush()
+                os.fsync(fd)
+            os.replace(beside, self.path)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write {self.path}: {error.strerror}; set serve.overlay to a place that can be written"
+            ) from None
