@@ -26,7 +26,7 @@ def add_run(commands: Any, name: str, text: str, command: Callable[[argparse.Nam
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help="file, image, folder, glob, img_%%04d.png, 0, /dev/video0, URL, demo",
+        help="file, image, PDF, folder, glob, img_%%04d.png, 0, /dev/video0, URL, demo",
     )
     _add_settings(sub)
     if name == "bench":
@@ -53,6 +53,7 @@ LEAVES = {
     "smallest": "tiles.smallest_px",
     "whole_frame": "tiles.whole_frame",
     "max_frames": "source.max_frames",
+    "dpi": "source.dpi",
     "output": "output.dir",
     "video": "output.video",
     "frames": "output.frames",
@@ -107,6 +108,7 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     out.add_argument("--draw-tiles", action="store_true", default=None, help="draw the tiles that were run")
     rest = sub.add_argument_group("settings")
     rest.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames of each source")
+    rest.add_argument("--dpi", type=float, metavar="N", help="at which PDF pages are drawn (default 200)")
     rest.add_argument("--config", metavar="FILE.yaml", help="configuration file; options override it")
     rest.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="any setting by its path, e.g. tiles.sweep_s=2"

@@ -82,8 +82,6 @@ def _specs(uri: str) -> list[SourceSpec]:
         found = [SourceSpec("video", str(video), Path(video).stem) for video in videos]
         name = path.resolve().name if path.is_dir() else (path.parent.resolve().name or "images")
         return found + ([SourceSpec("images", uri, name, tuple(images))] if images else [])
-    if path.suffix.lower() == ".pdf":
-        raise UsageError(f"{uri}: PDF pages are not supported yet; turn them into images first (pdftoppm -r 200 -png)")
     if is_image(path):
         return [SourceSpec("images", uri, path.stem, (path,))]
     return [SourceSpec("video", str(path), path.stem)]

@@ -45,12 +45,16 @@ class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One processed frame. ``time_base`` is a fraction as text; ``motion`` is what the picture as a whole did."""
+    """One processed frame. ``time_base`` is a fraction as text; ``motion`` is what the picture as a whole did.
+
+    ``name`` and ``page_index`` (0-based, of a PDF) are those of a still.
+    """
 
     schema: int = msgspec.field(default_factory=lambda: SCHEMA)
     stream: str
     frame: int
     name: str | None = None
+    page_index: int | None = None
     pts: int | None = None
     time_base: str | None = None
     pts_s: float
@@ -70,6 +74,7 @@ def frame_record(result: Result, *, tentative: bool = False) -> FrameRecord:
         stream=frame.stream,
         frame=frame.index,
         name=frame.name,
+        page_index=frame.page,
         pts=frame.pts,
         time_base=None if frame.time_base is None else f"{frame.time_base.numerator}/{frame.time_base.denominator}",
         pts_s=_finite(frame.pts_s, 6),

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import numpy as np
@@ -36,6 +36,7 @@ __all__ = [
     "TileBatch",
     "TilePlan",
     "Tracks",
+    "Windows",
 ]
 
 U8 = NDArray[np.uint8]
@@ -96,44 +97,57 @@ class DevicePlanes:
 # ---------------------------------------------------------------------------------------------------------------- Frame
 
 
-class Picture:
-    """One upright picture with square pixels: a luma plane, optional 4:2:0 chroma planes, and BGR made lazily, once.
+class Windows(Protocol):
+    """A picture too large to be held, which gives rectangles of itself. Asked row of tiles by row of tiles it decodes once.
 
-    Exactly one of two kinds:
+    ``read``: (h, w, 3) u8 BGR of an int box inside the picture, valid until the next call. ``overview``: (h, w, 3) u8 BGR of all
+    of it, shrunk by area to a few thousand px; whole after the last row was read (what is missing is read when it is asked for).
+    Both may raise SourceLostError (damaged further down).
+    """
+
+    @property
+    def wh(self) -> tuple[int, int]: ...
+    def read(self, xyxy: Sequence[int]) -> U8: ...
+    def overview(self) -> U8: ...
+
+
+class Picture:
+    """One upright picture with square pixels, of one of three kinds:
 
     - *YUV*: ``luma`` (H,W) u8 and ``chroma`` = (u, v), each (ceil(H/2), ceil(W/2)) u8, with ``matrix`` and
       ``full_range`` saying how they turn into RGB. ``bgr`` is made on first access by `make_bgr` and kept.
     - *BGR*: ``chroma`` is None and ``bgr`` (H,W,3) u8 is what was given; ``luma`` is full-range BT.601 of it.
+    - *windowed*: ``windows`` reads rectangles of a still too large to be held; ``luma`` and ``bgr`` are refused. Whoever looks
+      at a rectangle asks :meth:`bgr_of`, which serves all kinds.
 
     Planes may be non-contiguous views (rotated video). Thread-safe: making ``bgr`` twice in a race yields equal arrays.
     ``on_device``: where the same YUV picture lies on the GPU, upright, if the decoder left it there.
     """
 
-    __slots__ = ("_bgr", "_make_bgr", "chroma", "full_range", "luma", "matrix", "on_device")
+    __slots__ = ("_bgr", "_luma", "_make_bgr", "_wh", "chroma", "full_range", "matrix", "on_device", "windows")
 
     def __init__(
         self,
-        luma: U8,
+        luma: U8 | None = None,
         chroma: tuple[U8, U8] | None = None,
         *,
         bgr: U8 | None = None,
         make_bgr: Callable[[], U8] | None = None,
+        windows: Windows | None = None,
         matrix: Matrix = "bt601",
         full_range: bool = False,
         on_device: DevicePlanes | None = None,
     ) -> None:
-        if luma.ndim != 2 or luma.dtype != np.uint8:
-            raise ValueError(f"luma must be (H, W) uint8, got {luma.shape} {luma.dtype}")
-        height, width = luma.shape
-        if chroma is not None:
-            want = ((height + 1) // 2, (width + 1) // 2)
-            if chroma[0].shape != want or chroma[1].shape != want:
-                raise ValueError(f"chroma planes must be {want}, got {chroma[0].shape} and {chroma[1].shape}")
-        if bgr is not None and bgr.shape != (height, width, 3):
-            raise ValueError(f"bgr must be {(height, width, 3)}, got {bgr.shape}")
-        if bgr is None and make_bgr is None:
-            raise ValueError("a Picture needs bgr or make_bgr")
-        self.luma = luma
+        if windows is None:
+            _check_planes(luma, chroma, bgr)
+            if bgr is None and make_bgr is None:
+                raise ValueError("a Picture needs bgr, make_bgr or windows")
+            assert luma is not None
+            self._wh = luma.shape[1], luma.shape[0]
+        else:
+            self._wh = windows.wh
+        self.windows = windows
+        self._luma = luma
         self.chroma = chroma
         self.matrix: Matrix = matrix
         self.full_range = full_range
@@ -144,19 +158,47 @@ class Picture:
     @property
     def wh(self) -> tuple[int, int]:
         """Width and height in px."""
-        return self.luma.shape[1], self.luma.shape[0]
+        return self._wh
+
+    @property
+    def luma(self) -> U8:
+        """(H, W) u8."""
+        if self._luma is None:
+            raise ValueError(f"{self!r} is not held whole: ask for rectangles")
+        return self._luma
 
     @property
     def bgr(self) -> U8:
         """(H, W, 3) u8, full range. Made once; do not write into it (``.copy()`` first)."""
         if self._bgr is None:
-            assert self._make_bgr is not None
+            if self._make_bgr is None:
+                raise ValueError(f"{self!r} is not held whole: ask for rectangles")
             self._bgr = self._make_bgr()
         return self._bgr
 
+    def bgr_of(self, xyxy: Sequence[int]) -> U8:
+        """(h, w, 3) u8 BGR of an int box inside the picture; a view where the picture is held."""
+        if self.windows is not None:
+            return self.windows.read(xyxy)
+        x1, y1, x2, y2 = xyxy
+        return self.bgr[y1:y2, x1:x2]
+
     def __repr__(self) -> str:
-        kind = "BGR" if self.chroma is None else f"YUV420 {self.matrix} {'full' if self.full_range else 'limited'}"
+        yuv = f"YUV420 {self.matrix} {'full' if self.full_range else 'limited'}"
+        kind = "windowed" if self.windows is not None else "BGR" if self.chroma is None else yuv
         return f"Picture({self.wh[0]}x{self.wh[1]} {kind})"
+
+
+def _check_planes(luma: U8 | None, chroma: tuple[U8, U8] | None, bgr: U8 | None) -> None:
+    if luma is None or luma.ndim != 2 or luma.dtype != np.uint8:
+        raise ValueError(f"luma must be (H, W) uint8, got {None if luma is None else (luma.shape, luma.dtype)}")
+    height, width = luma.shape
+    if chroma is not None:
+        want = ((height + 1) // 2, (width + 1) // 2)
+        if chroma[0].shape != want or chroma[1].shape != want:
+            raise ValueError(f"chroma planes must be {want}, got {chroma[0].shape} and {chroma[1].shape}")
+    if bgr is not None and bgr.shape != (height, width, 3):
+        raise ValueError(f"bgr must be {(height, width, 3)}, got {bgr.shape}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +214,8 @@ class Frame:
         captured_s: ``time.monotonic()`` when the frame left the decoder; latency is measured from it.
         utc: wall clock at that moment, ISO 8601 with ``Z``; None for frames of a file (their time is media time).
         still: an image on its own (no neighbour in time): no motion, no tracking.
-        name: file name of a still, or ``stem[page]``; None for video.
+        name: file name of a still; None for video.
+        page: which page of the PDF of that name it is, 0-based; None if it is of no PDF.
         dropped: frames of a live stream that were skipped before this one, in all, because newer ones had come.
     """
 
@@ -187,6 +230,7 @@ class Frame:
     utc: str | None = None
     still: bool = False
     name: str | None = None
+    page: int | None = None
     dropped: int = 0
 
     @property
@@ -221,7 +265,7 @@ class Motion:
     The signed differences are never stored: a caller that looks at a tile asks for that tile only.
 
     Attributes:
-        luma: (H,W) u8, this frame (the very plane of its Picture).
+        luma: (H,W) u8, this frame (the very plane of its Picture); (0,0) of a windowed picture, which holds none.
         previous: (H,W) u8 preceding distinct decoded frame, aligned onto this one if the camera moved; None if there is
             none to compare with (first frame, cut, size change).
         before_previous: the one before that, aligned likewise, or None.

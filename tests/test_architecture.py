@@ -46,6 +46,8 @@ DOORS = {
     "onnxruntime": ("detectors/onnxruntime",),
     "onnx": ("detectors/onnx", "tuning/"),
     "openvino": ("detectors/openvino",),
+    "pypdfium2": ("sources/pdf.py",),
+    "pyvips": ("sources/vips.py",),
     "starlette": ("service/",),
     "uvicorn": ("service/",),
     "websockets": ("service/",),

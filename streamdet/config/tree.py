@@ -52,6 +52,7 @@ class SourceConfig(Node, frozen=True):
     demo_seconds: Positive = 10.0
     demo_movers: Size = 8
     seed: int = 1
+    dpi: Annotated[float, msgspec.Meta(gt=0, le=2400)] = 200.0  # at which pages of a PDF are drawn
 
 
 class MotionConfig(Node, frozen=True):

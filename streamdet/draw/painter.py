@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from streamdet.draw.marks import Box, draw_mark, is_small, mark_box, ring_radius
 from streamdet.draw.scene import Lines, Zones, draw_tiles, plate
 from streamdet.draw.tags import Tag, draw_tag, place_tags, tag_size
 from streamdet.draw.trails import Trails
-from streamdet.types import COASTING, U8, Frame, Result, Tracks
+from streamdet.types import COASTING, U8, Detections, Frame, Picture, Result, Tracks
 
 __all__ = ["Painter"]
 
@@ -45,7 +45,8 @@ class _Object:
 class Painter:
     """``painter(result)`` -> (H, W, 3) u8 BGR, a new picture. Remembers trails, so call it once per Result, in order.
 
-    Shown are confirmed and coasting tracks; on a still picture its detections. Counts at lines are of the Results drawn.
+    Shown are confirmed and coasting tracks; on a still picture its detections (of one too large to be held, on its overview).
+    Counts at lines are of the Results drawn.
     Safe to call from several threads; a Result that another one has drawn meanwhile is not drawn again.
     """
 
@@ -79,6 +80,7 @@ class Painter:
             return self._draw(result)
 
     def _draw(self, result: Result) -> U8:
+        result, shrink = _at_drawing_size(result)
         frame = result.frame
         original = frame.picture.bgr
         picture: U8 = np.array(original, order="C", copy=True)
@@ -106,7 +108,7 @@ class Painter:
                 dashed=item.coasting,
                 cased=len(objects) <= _CASED_UP_TO,
             )
-        status = self._status_words(result, len(objects)) if self._config.status else []
+        status = self._status_words(result, len(objects), shrink) if self._config.status else []
         if self._config.labels:
             self._draw_tags(picture, objects, pen, status_high=bool(status))
         if self._config.magnifier:
@@ -214,15 +216,19 @@ class Painter:
         self._magnified = best.key
         self._magnifier.draw(picture, original, best.box, best.colour, pen, self._text)
 
-    def _status_words(self, result: Result, count: int) -> list[str]:
+    def _status_words(self, result: Result, count: int, shrink: float) -> list[str]:
         """What the status line says, most important first."""
         frame = result.frame
         words = [self._text.readable(frame.name or frame.stream, "stream")]
+        if frame.page is not None:
+            words.append(f"page {frame.page}")
         if not frame.still:
             words.append(_clock(frame.pts_s))
         words.append(f"{count} object{'' if count == 1 else 's'}")
         if result.tiles is not None:
             words.append(f"tiles {len(result.tiles)}/{result.tiles.of}")
+        if shrink > 1:
+            words.append(f"shown at 1/{shrink:.3g}")
         if result.dropped:
             words.append(f"dropped {result.dropped}")
         return words
@@ -243,6 +249,24 @@ class Painter:
                 )
                 return
             words.pop(0 if len(words) > 1 and len(words[0]) > 12 else -1)
+
+
+def _at_drawing_size(result: Result) -> tuple[Result, float]:
+    """A windowed picture is drawn on its overview: the same Result in the overview's px, and how much it is shrunk."""
+    windows = result.frame.picture.windows
+    if windows is None:
+        return result, 1.0
+    overview = windows.overview()
+    height, width = overview.shape[:2]
+    x, y = width / windows.wh[0], height / windows.wh[1]
+    scale = np.array([x, y, x, y], np.float32)
+    tiles = result.tiles
+    if tiles is not None:
+        tiles = replace(tiles, frame_wh=(width, height), xyxy=np.round(tiles.xyxy * scale).astype(np.int32))
+    picture = Picture(overview[..., 0], bgr=overview)  # nobody draws luma
+    found = result.detections
+    shown = Detections(found.xyxy * scale, found.score, found.label, found.tile, found.truncated)
+    return replace(result, frame=replace(result.frame, picture=picture), detections=shown, tiles=tiles), 1 / x
 
 
 def _centre_inside(box: Box, width: int, height: int) -> bool:

@@ -51,7 +51,8 @@ class MotionModel:
         """What changed in `frame`. The planes are valid until the next call."""
         if frame.still:
             self._scene = None
-            return Motion(luma=frame.picture.luma)
+            windowed = frame.picture.windows is not None
+            return Motion(luma=np.zeros((0, 0), np.uint8) if windowed else frame.picture.luma)
         scene = self._scene
         if scene is not None and scene.epoch == frame.epoch and scene.wh == frame.wh:
             motion = scene.look(frame)

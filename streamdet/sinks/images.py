@@ -23,8 +23,8 @@ _JPEG_LONGEST_PX = 65500  # limit of the format
 class ImageSink:
     """Writes ``<folder>/<stem>.jpg|.png``, in the source's own format where it is one of these, else JPEG.
 
-    A second picture of the same name becomes ``<stem>-2.jpg``, and so on. With a `target` that ends in .jpg or .png the first
-    picture goes there. What lies there already is replaced.
+    Page 3 of a PDF becomes ``<stem>_3.jpg``. A second picture of the same name becomes ``<stem>-2.jpg``, and so on.
+    With a `target` that ends in .jpg or .png the first picture goes there. What lies there already is replaced.
 
     Raises OutputError.
     """
@@ -75,6 +75,8 @@ class ImageSink:
             name = Path(frame.name)
             known = name.suffix.lower() in _SUFFIXES
             stem, suffix = (name.stem, name.suffix) if known else (name.name, ".jpg")
+            if frame.page is not None:
+                stem = f"{name.stem}_{frame.page}"
         count, unique = 1, f"{stem}{suffix}"
         while unique.lower() in self._used:  # lower: some file systems do not tell A.jpg from a.jpg
             count += 1

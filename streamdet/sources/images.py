@@ -1,4 +1,4 @@
-"""Still pictures: one image, a folder, a glob; and numbered image sequences, which are video."""
+"""Still pictures: one image, a folder, a glob, the pages of a PDF; and numbered image sequences, which are video."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-import cv2
-import numpy as np
-
 from streamdet.config import SourceConfig
-from streamdet.errors import SourceOpenError
-from streamdet.types import U8, Frame, Picture, SourceInfo
+from streamdet.errors import DependencyError, SourceOpenError
+from streamdet.sources.stills import Still, count_of, read_image, stills_of
+from streamdet.types import Frame, SourceInfo
 
 __all__ = ["Expanded", "ImageSequenceSource", "ImageSource", "expand", "expand_images", "is_image", "read_image"]
 
-_IMAGE_KINDS = "jpg jpeg jpe jfif png bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif"
+_IMAGE_KINDS = "jpg jpeg jpe jfif png bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif pdf"
 _VIDEO_KINDS = (
     "mp4 m4v mov qt mkv webm avi ts mts m2ts mpg mpeg vob flv f4v wmv asf 3gp 3g2 ogv gif mxf mjpeg mjpg h264 264 h265 "
     "265 hevc ivf y4m dv"
@@ -80,40 +78,18 @@ def _natural(path: Path) -> list[tuple[int, int, str]]:
     return [(1, int(part), part) if part.isdecimal() else (0, 0, part.casefold()) for part in parts]
 
 
-def read_image(path: Path) -> U8:
-    """(H, W, 3) u8 BGR, upright by its EXIF tag; 16 bits are scaled to 8, grey is spread, transparency is dropped.
-
-    Of several pages the first. Raises ValueError saying what is wrong with it.
-    """
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ValueError(error.strerror or str(error)) from None
-    if not len(data):
-        raise ValueError("the file is empty (0 bytes)")
-    try:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR_BGR)
-    except cv2.error as error:
-        raise ValueError(f"OpenCV: {error.err or error}".strip().rstrip(".")) from None
-    if picture is None:
-        raise ValueError("it is no image OpenCV can read, or is damaged")
-    return np.asarray(picture, np.uint8)
-
-
-def _picture(bgr: U8) -> Picture:
-    return Picture(np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY), np.uint8), bgr=bgr, full_range=True)
-
-
 class _Pictures:
     """Reads image files one after another; what both sources below have in common. Damaged ones are counted and told."""
 
-    def __init__(self, *, stream: str) -> None:
+    def __init__(self, *, stream: str, config: SourceConfig) -> None:
         self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "skipped": 0}
         self._stream = stream
         self._info: SourceInfo | None = None
-        self._first: tuple[int, U8] | None = None
+        self._first: tuple[int, Still] | None = None
+        self._dpi = config.dpi
         self._first_complaint: tuple[str, str] | None = None  # name, why
         self._closed = False
+        self._reading: Iterator[tuple[int, Still]] = iter(())
 
     @property
     def info(self) -> SourceInfo:
@@ -140,29 +116,36 @@ class _Pictures:
 
     def _open(self, paths: Sequence[Path], name: str) -> tuple[int, int]:
         """Read up to the first sound picture, so that a mistake shows at once. Returns its size."""
-        for position, bgr in self._read(paths):
-            self._first = position, bgr
-            return bgr.shape[1], bgr.shape[0]
+        self._reading = self._read(paths)
+        self._first = next(self._reading, None)
+        if self._first is not None:
+            return self._first[1].picture.wh
         what = "it" if len(paths) == 1 else f"none of its {len(paths)} images"
         why = f"cannot be read ({self._first_complaint[1]})" if self._first_complaint else "is there"
         raise SourceOpenError(f"cannot use {name}: {what} {why}; open it in a viewer to check")
 
-    def _read(self, paths: Sequence[Path], start: int = 0) -> Iterator[tuple[int, U8]]:
-        for position in range(start, len(paths)):
+    def _read(self, paths: Sequence[Path]) -> Iterator[tuple[int, Still]]:
+        for position, path in enumerate(paths):
             if self._closed:
                 return
             try:
-                yield position, read_image(paths[position])
-            except ValueError as error:
-                self._leave_out(paths[position], str(error))
+                for still in stills_of(path, dpi=self._dpi):
+                    if self._closed:
+                        return
+                    yield position, still
+            except (ValueError, DependencyError) as error:
+                if isinstance(error, DependencyError) and len(paths) == 1:
+                    raise
+                self._leave_out(path, str(error))
 
-    def _rest(self, paths: Sequence[Path]) -> Iterator[tuple[int, U8]]:
+    def _rest(self) -> Iterator[tuple[int, Still]]:
         """The picture read by `_open`, then all behind it."""
         first, self._first = self._first, None
         if first is None or self._closed:
             return
         yield first
-        yield from self._read(paths, first[0] + 1)
+        del first  # it may be large: not held while the next one is read
+        yield from self._reading
 
     def _leave_out(self, path: Path, why: str) -> None:
         self.counts["damaged"] += 1
@@ -177,7 +160,7 @@ class ImageSource(_Pictures):
     """
 
     def __init__(self, paths: Sequence[str | Path], *, stream: str, config: SourceConfig) -> None:
-        super().__init__(stream=stream)
+        super().__init__(stream=stream, config=config)
         self._paths = [Path(path) for path in paths]
 
     def __enter__(self) -> Self:
@@ -189,21 +172,23 @@ class ImageSource(_Pictures):
             raise SourceOpenError(f"cannot open {paths[0]}: {why}")
         uri = str(paths[0]) if len(paths) == 1 else str(paths[0].parent)
         wh = self._open(paths, uri)
-        self._info = SourceInfo(stream=self._stream, uri=uri, frame_wh=wh, still=True, frame_count=len(paths))
+        count = sum(count_of(path) for path in paths)
+        self._info = SourceInfo(stream=self._stream, uri=uri, frame_wh=wh, still=True, frame_count=count)
         return self
 
     def __iter__(self) -> Iterator[Frame]:
-        for position, bgr in self._rest(self._paths):
+        for position, still in self._rest():
             index = self.counts["decoded"]
             self.counts["decoded"] += 1
             yield Frame(
                 stream=self._stream,
                 index=index,
                 pts_s=float(index),
-                picture=_picture(bgr),
+                picture=still.picture,
                 captured_s=time.monotonic(),
                 still=True,
                 name=self._paths[position].name,
+                page=still.page,
             )
 
 
@@ -215,7 +200,7 @@ class ImageSequenceSource(_Pictures):
     """
 
     def __init__(self, pattern: str, *, stream: str, config: SourceConfig) -> None:
-        super().__init__(stream=stream)
+        super().__init__(stream=stream, config=config)
         self._pattern = pattern
         self._fps = config.fps or _SEQUENCE_FPS
         self._numbers: list[int] = []
@@ -253,9 +238,9 @@ class ImageSequenceSource(_Pictures):
     def __iter__(self) -> Iterator[Frame]:
         time_base = 1 / Fraction(self._fps).limit_denominator(1001)
         wh = self.info.frame_wh
-        for position, bgr in self._rest(self._paths):
-            if (bgr.shape[1], bgr.shape[0]) != wh:
-                self._leave_out(self._paths[position], f"it is {bgr.shape[1]}x{bgr.shape[0]}, the first is {wh}")
+        for position, (picture, _page) in self._rest():
+            if picture.wh != wh or picture.windows is not None:
+                self._leave_out(self._paths[position], f"it is {picture.wh[0]}x{picture.wh[1]}, the first is {wh}")
                 continue
             index = self.counts["decoded"]
             self.counts["decoded"] += 1
@@ -264,7 +249,7 @@ class ImageSequenceSource(_Pictures):
                 stream=self._stream,
                 index=index,
                 pts_s=float(pts * time_base),
-                picture=_picture(bgr),
+                picture=picture,
                 captured_s=time.monotonic(),
                 pts=pts,
                 time_base=time_base,

@@ -11,8 +11,9 @@ For one output pixel of one tile, in real numbers (`streamdet.tiles.sample` says
   clipped to ``+-signed_clip``; its padding is 0.
 
 The code computes this in float32, except that crops of more than `FLOAT_PX` px that are scaled (a coarse tile over a
-whole large frame) are sampled in 8 bits, within 2 grey levels. Work and memory are those of the tiles given: nothing here
-touches the rest of the frame, nor makes its BGR.
+whole large frame) are sampled in 8 bits, within 2 grey levels; of a picture that is read in windows, from its overview, which is
+the same area mean taken in two steps (a box that fills less than two overview px per output px is read in full).
+Work and memory are those of the tiles given: nothing here touches the rest of the frame, nor makes its BGR.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.inputspec import InputSpec
-from streamdet.tiles.sample import float_crop, sample
+from streamdet.tiles.sample import FLOAT_PX, float_crop, sample
 from streamdet.types import F32, U8, Frame, Matrix, Motion, Picture, TileBatch, TilePlan
 
 __all__ = ["CpuPacker", "colour_rows", "luma_row"]
@@ -192,11 +193,14 @@ class CpuPacker:
 
     def _from_bgr(self, planes: F32, picture: Picture, wanted: dict[int, str], box: Box) -> None:
         out_h, out_w = planes.shape[1:]
-        x1, y1, x2, y2 = box
-        scale = out_w / (x2 - x1), out_h / (y2 - y1)
+        crop: NDArray[Any] = np.ascontiguousarray(_bgr_crop(picture, box, (out_w, out_h)))
+        scale = out_w / crop.shape[1], out_h / crop.shape[0]
         sources: dict[str, NDArray[Any]] = {}
+        luma = None
+        if "y" in wanted.values():
+            held = picture.windows is None
+            luma = _crop(picture.luma, box) if held else cv2.cvtColor(crop, cv2.COLOR_BGR2GRAY)
         if any(what != "y" for what in wanted.values()):
-            crop: NDArray[Any] = np.ascontiguousarray(picture.bgr[y1:y2, x1:x2])
             if scale != (1.0, 1.0):
                 sampled = np.empty((out_h, out_w, 3), np.float32)
                 sample(float_crop(crop, scale), sampled, scale_xy=scale)
@@ -205,7 +209,8 @@ class CpuPacker:
         for index, what in wanted.items():
             gain, offset = self.spec.affine(index)
             if what == "y":
-                sample(float_crop(_crop(picture.luma, box), scale), planes[index], scale_xy=scale)
+                assert luma is not None
+                sample(float_crop(luma, scale), planes[index], scale_xy=scale)
                 planes[index] *= np.float32(gain)
             else:
                 np.multiply(sources[what], np.float32(gain), out=planes[index])
@@ -254,6 +259,18 @@ class _Chroma:
             out[:] = mixed
         else:
             sample(mixed, out, scale_xy=self._scale, shift_xy=self._shift)
+
+
+def _bgr_crop(picture: Picture, box: Box, out_wh: tuple[int, int]) -> U8:
+    """The pixels of a box. Of a large one of a windowed picture that is shrunk: those of its overview, if they are enough."""
+    width, height = picture.wh
+    if picture.windows is None or (box[2] - box[0]) * (box[3] - box[1]) <= FLOAT_PX:
+        return picture.bgr_of(box)
+    overview = picture.windows.overview()
+    x, y = overview.shape[1] / width, overview.shape[0] / height
+    if (box[2] - box[0]) * x < 2 * out_wh[0] or (box[3] - box[1]) * y < 2 * out_wh[1]:
+        return picture.bgr_of(box)
+    return overview[round(box[1] * y) : round(box[3] * y), round(box[0] * x) : round(box[2] * x)]
 
 
 def _crop(plane: U8, box: Box) -> U8:

@@ -55,8 +55,9 @@ def plan_tiles(
     scale = _scale(tile, nominal or tile, network, stretch)
     if config.whole_frame and len(xyxy) > 1:
         whole = _scale(frame_wh, frame_wh, network, stretch)
-        xyxy = np.concatenate([np.array([[0, 0, *frame_wh]], np.int32), xyxy])
-        scales = np.array([whole] + [scale] * (len(xyxy) - 1), np.float32)
+        # last: by then a picture that is read in windows has passed by, and its overview is there
+        xyxy = np.concatenate([xyxy, np.array([[0, 0, *frame_wh]], np.int32)])
+        scales = np.array([scale] * (len(xyxy) - 1) + [whole], np.float32)
     else:
         scales = np.tile(np.array(scale, np.float32), (len(xyxy), 1))
     keep = _wanted(xyxy, frame_wh, config)

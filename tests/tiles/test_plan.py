@@ -130,10 +130,10 @@ def test_gigantic_frame_is_planned_fast() -> None:
 def test_whole_frame_adds_one_coarse_tile() -> None:
     tiles = plan((1920, 1080), (640, 640), whole_frame=True)
     assert len(tiles) == tiles.of == 9
-    assert coarse_rows(tiles).tolist() == [True] + [False] * 8
-    assert tiles.scale[0].tolist() == pytest.approx([1 / 3, 1 / 3])
+    assert coarse_rows(tiles).tolist() == [False] * 8 + [True]
+    assert tiles.scale[-1].tolist() == pytest.approx([1 / 3, 1 / 3])
     assert not coarse_rows(plan((1920, 1080), (640, 640), tile="none", whole_frame=True)).any()
-    assert coarse_rows(tiles[[0]]).all()
+    assert coarse_rows(tiles[[8]]).all()
     assert len(plan((300, 200), (640, 640), whole_frame=True)) == 1
 
 
