@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from streamdet.api import Run, run
     from streamdet.config import Config
     from streamdet.errors import StreamdetError
+    from streamdet.image_result import ImageResult
+    from streamdet.predictor import Predictor, predict
     from streamdet.types import Detections, Event, Frame, Result, Tracks
 
 __version__ = "0.1.0"
@@ -22,17 +24,23 @@ __all__ = [
     "Detections",
     "Event",
     "Frame",
+    "ImageResult",
+    "Predictor",
     "Result",
     "Run",
     "StreamdetError",
     "Tracks",
     "__version__",
+    "predict",
     "run",
 ]
 
 _HOME = {
     "run": "streamdet.api",
     "Run": "streamdet.api",
+    "predict": "streamdet.predictor",
+    "Predictor": "streamdet.predictor",
+    "ImageResult": "streamdet.image_result",
     "Config": "streamdet.config",
     "StreamdetError": "streamdet.errors",
     "Detections": "streamdet.types",

@@ -19,7 +19,7 @@ from streamdet.pipeline import Pipeline, Stream
 from streamdet.places import Outputs
 from streamdet.types import Event, Result
 
-__all__ = ["Run", "run"]
+__all__ = ["Run", "listed", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def _stream_summary(stream: Stream, outputs: Outputs) -> dict[str, Any]:
     }
 
 
-def _listed(classes: str | Sequence[str | int]) -> list[str]:
+def listed(classes: str | Sequence[str | int]) -> list[str]:
     return (
         [name.strip() for name in classes.split(",")] if isinstance(classes, str) else [str(name) for name in classes]
     )
@@ -159,7 +159,7 @@ def run(
         "model.device": device,
         "model.conf": dict(conf) if isinstance(conf, Mapping) else conf,
         "model.iou": iou,
-        "model.classes": None if classes is None else _listed(classes),
+        "model.classes": None if classes is None else listed(classes),
         "tiles.tile": tile,
         "tiles.overlap": overlap,
         "tiles.look": look,

@@ -32,6 +32,7 @@ __all__ = [
     "SourceSpec",
     "assemble",
     "find_model",
+    "looks_at_motion",
     "make_detector",
     "make_line",
     "models",
@@ -293,7 +294,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
         keep_mask(info.frame_wh, config.tiles, np.zeros((0, 4), np.float32))
     rules = config.rules
     held = LOOK_BACK if config.tracker.look_back is None else config.tracker.look_back
-    movers = _looks_at_motion(detector) if config.tracker.doubt is None else config.tracker.doubt
+    movers = looks_at_motion(detector) if config.tracker.doubt is None else config.tracker.doubt
     return Line(
         motion_model=MotionModel(config.motion),
         scheduler=scheduler,
@@ -311,7 +312,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     )
 
 
-def _looks_at_motion(detector: Detector) -> bool:
+def looks_at_motion(detector: Detector) -> bool:
     """Whether it is a detector of movers: its network is fed differences or several frames, or it has none."""
     spec = detector.input
     return spec is None or any(channel.signed or channel.offset for channel in spec.parsed)

@@ -93,9 +93,10 @@ class Stream:
         self._pace = Pace(fps if self.live else None)
         self._looks_ahead = not self.live and line.may_look_ahead
         self._inbox: Mailbox[tuple[Frame, Look | None]] = Mailbox(
-            1 if self.live else CAPTURE_AHEAD, newest_wins=self.live
+            1 if self.live or source.info.still else CAPTURE_AHEAD, newest_wins=self.live
         )
-        self._outboxes = [Mailbox[_Parcel](SINK_BEHIND, newest_wins=sink.lossy) for sink in sinks]
+        behind = 1 if source.info.still else SINK_BEHIND  # a still may be 200 MB
+        self._outboxes = [Mailbox[_Parcel](behind, newest_wins=sink.lossy) for sink in sinks]
         self._last_events: tuple[Event, ...] = ()
         self._threads: list[threading.Thread] = []
         self._arrived = threading.Event()

@@ -53,6 +53,8 @@ class SourceConfig(Node, frozen=True):
     demo_movers: Size = 8
     seed: int = 1
     dpi: Annotated[float, msgspec.Meta(gt=0, le=2400)] = 200.0  # at which pages of a PDF are drawn
+    fetch_bytes: Size = 268_435_456  # largest picture fetched from an http(s) address
+    fetch_timeout_s: Positive = 60.0  # ... and the longest it may take
 
 
 class MotionConfig(Node, frozen=True):

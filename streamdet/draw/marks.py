@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from streamdet.draw.canvas import SHIFT, Colour, Pen, fixed
 from streamdet.types import U8
 
-__all__ = ["LARGE_PX", "Box", "draw_mark", "mark_box", "ring_radius"]
+__all__ = ["LARGE_PX", "Box", "draw_mark", "draw_outline", "mark_box", "ring_radius"]
 
 Box = tuple[float, float, float, float]
 
@@ -52,6 +52,14 @@ def draw_mark(
     if cased:
         cv2.polylines(picture, strokes, False, *pen.casing, cv2.LINE_AA, SHIFT)
     cv2.polylines(picture, strokes, False, colour, pen.line_px, cv2.LINE_AA, SHIFT)
+
+
+def draw_outline(picture: U8, box: Box, colour: Colour) -> None:
+    """The plain box, one px wide and at least 3 px large: where thousands of objects lie close together."""
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    half_w, half_h = max(1.5, (box[2] - box[0]) / 2), max(1.5, (box[3] - box[1]) / 2)
+    start, end = (round(x - half_w), round(y - half_h)), (round(x + half_w) - 1, round(y + half_h) - 1)
+    cv2.rectangle(picture, start, end, colour, 1)
 
 
 def _ring(box: Box, radius: float, dashed: bool) -> list[NDArray[np.int32]]:

@@ -14,7 +14,7 @@ import numpy as np
 from streamdet.config import DrawConfig, Line, Zone
 from streamdet.draw.canvas import Colour, Pen, Text, colour_of, dimmed
 from streamdet.draw.magnifier import Magnifier
-from streamdet.draw.marks import Box, draw_mark, is_small, mark_box, ring_radius
+from streamdet.draw.marks import Box, draw_mark, draw_outline, is_small, mark_box, ring_radius
 from streamdet.draw.scene import Lines, Zones, draw_tiles, plate
 from streamdet.draw.tags import Tag, draw_tag, place_tags, tag_size
 from streamdet.draw.trails import Trails
@@ -25,6 +25,7 @@ __all__ = ["Painter"]
 _SCORES_UP_TO = 25  # objects; with more the labels lose their score ...
 _NAMES_UP_TO = 50  # ... then their class name ...
 _MOST_TAGS = 90  # ... and then only so many are labelled
+_RINGS_UP_TO = 200  # objects of a still; more get thin boxes: rings would cover a picture from above entirely
 _CASED_UP_TO = 40  # objects drawn with a dark edge
 _CALM = 0.35  # share of a new size in the radius of a ring, so that it does not tremble
 
@@ -98,7 +99,11 @@ class Painter:
         objects = self._of_detections(result, pen) if frame.still else self._of_tracks(tracks, pen)
         if not frame.still:
             self._draw_trails(picture, frame, tracks, objects, pen)
+        crowded = frame.still and len(objects) > _RINGS_UP_TO
         for item in objects:
+            if crowded:
+                draw_outline(picture, item.box, item.colour)
+                continue
             draw_mark(
                 picture,
                 item.box,
@@ -109,7 +114,7 @@ class Painter:
                 cased=len(objects) <= _CASED_UP_TO,
             )
         status = self._status_words(result, len(objects), shrink) if self._config.status else []
-        if self._config.labels:
+        if self._config.labels and not crowded:
             self._draw_tags(picture, objects, pen, status_high=bool(status))
         if self._config.magnifier:
             self._draw_magnified(picture, original, objects, pen)
