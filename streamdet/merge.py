@@ -26,12 +26,15 @@ object. Between boxes of *different* tiles and (unless class-agnostic) the same 
 - ``soft_nms``: nothing is merged; a match multiplies the lower score by 1 - metric, best box first (linear decay, Bodla et al.
   2017); below ``soft_floor`` a decayed box is dropped.
 
+Masks, where the detector gives any: of joined pieces, and of copies whose boxes grew into one, all together; else the keeper's.
+
 Tiny boxes (mean side <= `TINY_PX`) of different tiles also match when `boxes.nwd` >= 0.5: one pixel of disagreement between
 two copies of a 4 px ball already takes IoU and IoS below any useful threshold.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +42,7 @@ from numpy.typing import NDArray
 
 from streamdet import boxes
 from streamdet.config import MergeConfig
+from streamdet.masks import union
 from streamdet.types import Detections
 
 __all__ = ["Merger", "merge"]
@@ -244,9 +248,14 @@ def _hull(pieces: Detections) -> Detections:
         for side, bit in enumerate((LEFT, TOP, RIGHT, BOTTOM))
         if (pieces.truncated[reaches[:, side]] & bit > 0).all()
     )
-    return Detections.of(
+    masks = None
+    if pieces.masks is not None:
+        masks = np.full(1, None)
+        masks[0] = union(pieces.masks)
+    row = Detections.of(
         hull, pieces.score[:1], pieces.label[:1], pieces.tile[:1], bits
     )  # sorted: the first is the best
+    return replace(row, masks=masks)
 
 
 # --------------------------------------------------------------------------------------------------------------- copies
@@ -262,7 +271,7 @@ def _with_best(rows: Detections, owner: I64, keepers: I64) -> Detections:
     best = best[keepers]
     bits = np.full(len(rows), 255, np.uint8)
     np.bitwise_and.at(bits, owner, rows.truncated)
-    return Detections(rows.xyxy[keepers], rows.score[best], rows.label[best], rows.tile[keepers], bits[keepers])
+    return replace(rows[keepers], score=rows.score[best], label=rows.label[best], truncated=bits[keepers])
 
 
 def _one_per_owner(rows: Detections, owner: I64, config: MergeConfig) -> Detections:
@@ -276,7 +285,19 @@ def _one_per_owner(rows: Detections, owner: I64, config: MergeConfig) -> Detecti
         xyxy = _all_hulls(rows.xyxy.astype(np.float64), owner)
     else:
         xyxy = _grown(rows, owner, config)
-    return Detections(xyxy[keepers].astype(np.float32), kept.score, kept.label, kept.tile, kept.truncated)
+    masks = None if rows.masks is None or config.method == "fusion" else _united(rows, owner, xyxy, keepers)
+    return replace(kept, xyxy=xyxy[keepers].astype(np.float32), masks=kept.masks if masks is None else masks)
+
+
+def _united(rows: Detections, owner: I64, xyxy: F64, keepers: I64) -> NDArray[Any]:
+    """(K,) masks of the keepers with those of the rows they own, as far as they grew to hold these."""
+    assert rows.masks is not None
+    hull = xyxy[owner]
+    inside = (rows.xyxy[:, :2] >= hull[:, :2] - 1e-3).all(axis=1) & (rows.xyxy[:, 2:] <= hull[:, 2:] + 1e-3).all(axis=1)
+    masks = rows.masks[keepers]
+    for place, keeper in enumerate(keepers.tolist()):
+        masks[place] = union(rows.masks[inside & (owner == keeper)])
+    return masks
 
 
 def _weighted_mean(rows: Detections, owner: I64) -> F64:
@@ -353,5 +374,5 @@ def _soft_nms(rows: Detections, pairs: I64, value: F64, floor: float) -> Detecti
         open_ = ~final & ~gone[one] & ~gone[other]
         one, other, value = one[open_], other[open_], value[open_]
     kept = ~touched | (score >= floor)
-    decayed = Detections(rows.xyxy, score.astype(np.float32), rows.label, rows.tile, rows.truncated)
+    decayed = replace(rows, score=score.astype(np.float32))
     return _sorted(decayed[kept])

@@ -394,13 +394,15 @@ class TileBatch:
 @dataclass(frozen=True, slots=True, eq=False)
 class Detections:
     """N rows: ``xyxy`` (N,4) f32 frame px, ``score`` (N,) f32 0..1, ``label`` (N,) i32 class id, ``tile`` (N,) i32 row of
-    the TilePlan it came from (-1 none), ``truncated`` (N,) u8 bits as :meth:`TilePlan.truncated`."""
+    the TilePlan it came from (-1 none), ``truncated`` (N,) u8 bits as :meth:`TilePlan.truncated`. ``masks`` (N,) of
+    :class:`streamdet.masks.Mask` or None, frame px; None for detectors that give boxes only."""
 
     xyxy: F32
     score: F32
     label: I32
     tile: I32
     truncated: U8
+    masks: NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.xyxy)
@@ -412,6 +414,8 @@ class Detections:
                 f"columns disagree: xyxy {self.xyxy.shape}, score {self.score.shape}, label {self.label.shape}, "
                 f"tile {self.tile.shape}, truncated {self.truncated.shape}"
             )
+        if self.masks is not None and self.masks.shape != (n,):
+            raise ValueError(f"columns disagree: xyxy {self.xyxy.shape}, masks {self.masks.shape}")
 
     @staticmethod
     def of(xyxy: Any, score: Any, label: Any = 0, tile: Any = -1, truncated: Any = 0) -> Detections:
@@ -434,19 +438,24 @@ class Detections:
     def concat(parts: Sequence[Detections]) -> Detections:
         if not parts:
             return Detections.empty()
+        masked = any(p.masks is not None for p in parts)
         return Detections(
             np.concatenate([p.xyxy for p in parts]),
             np.concatenate([p.score for p in parts]),
             np.concatenate([p.label for p in parts]),
             np.concatenate([p.tile for p in parts]),
             np.concatenate([p.truncated for p in parts]),
+            np.concatenate([np.full(len(p), None) if p.masks is None else p.masks for p in parts]) if masked else None,
         )
 
     def __len__(self) -> int:
         return len(self.xyxy)
 
     def __getitem__(self, rows: Any) -> Detections:
-        return Detections(self.xyxy[rows], self.score[rows], self.label[rows], self.tile[rows], self.truncated[rows])
+        masks = None if self.masks is None else self.masks[rows]
+        return Detections(
+            self.xyxy[rows], self.score[rows], self.label[rows], self.tile[rows], self.truncated[rows], masks
+        )
 
     def __repr__(self) -> str:
         return f"Detections({len(self)} rows)"

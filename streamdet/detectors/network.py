@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,7 @@ from streamdet.detectors.backend import Backend, joined
 from streamdet.detectors.choose import choose, make_backend, thread_count
 from streamdet.detectors.classes import ClassMap, map_classes
 from streamdet.detectors.decode.layout import Candidates
+from streamdet.detectors.decode.prototypes import draw_masks
 from streamdet.detectors.sniff import ModelSpec, noise, sniff
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.inputspec import InputSpec
@@ -162,9 +164,7 @@ class NetworkDetector:
             for first, rows, raw in backend.infer(joined(data)):
                 found = spec.family.decode(raw, spec.layout, input_wh, WEAK_SHARE * self._map.floor)
                 real = (found.tile >= 0) & (found.tile < rows)  # not what fills up a fixed batch
-                parts.append(
-                    Candidates(found.xyxy[real], found.score[real], found.label[real], found.tile[real] + first)
-                )
+                parts.append(_moved(found[real], first))
         return Candidates.concat(parts)
 
     def _wanted(self, found: Candidates) -> Candidates:
@@ -175,7 +175,7 @@ class NetworkDetector:
         found = self._drop(found, known, "unknown_label")
         label = self._map.ids[found.label]
         keep = (label >= 0) & (found.score >= WEAK_SHARE * self._map.threshold[found.label])
-        return Candidates(found.xyxy[keep], found.score[keep].clip(max=1.0), label[keep], found.tile[keep])
+        return replace(found, score=found.score.clip(max=1.0), label=label)[keep]
 
     def _drop(self, found: Candidates, keep: NDArray[np.bool_], why: str) -> Candidates:
         dropped = len(found) - int(np.count_nonzero(keep))
@@ -202,11 +202,14 @@ class NetworkDetector:
             best = np.sort(np.argsort(-found.score, kind="stable")[: self._config.max_detections])
             xyxy, found = xyxy[best], found[best]
         truncated = tiles.truncated(xyxy, found.tile)
-        return Detections.of(xyxy, found.score, found.label, found.tile, truncated)
+        rows = Detections.of(xyxy, found.score, found.label, found.tile, truncated)
+        if found.mixed is None:
+            return rows
+        return replace(rows, masks=draw_masks(found.mixed, xyxy, found.tile, tiles))
 
 
 def _moved(found: Candidates, by: int) -> Candidates:
-    return found if not by else Candidates(found.xyxy, found.score, found.label, found.tile + np.int32(by))
+    return found if not by else replace(found, tile=found.tile + np.int32(by))
 
 
 def _centre_inside(xyxy: F32, tiles: TilePlan, found: Candidates) -> NDArray[np.bool_]:

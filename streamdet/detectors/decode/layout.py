@@ -111,20 +111,25 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
-    """N rows in input px, not yet suppressed: ``xyxy`` (N,4), ``score``, ``label`` (ids of the file), ``tile`` row."""
+    """N rows in input px, not yet suppressed: ``xyxy`` (N,4), ``score``, ``label`` (ids of the file), ``tile`` row.
+
+    ``mixed`` (N,): what their masks are made of (`streamdet.detectors.decode.prototypes`); None: boxes only.
+    """
 
     xyxy: F32
     score: F32
     label: I32
     tile: I32
+    mixed: NDArray[Any] | None = None
 
     @staticmethod
-    def of(xyxy: Any, score: Any, label: Any, tile: Any) -> Candidates:
+    def of(xyxy: Any, score: Any, label: Any, tile: Any, mixed: NDArray[Any] | None = None) -> Candidates:
         return Candidates(
             np.asarray(xyxy, np.float32).reshape(-1, 4),
             np.asarray(score, np.float32),
             np.asarray(label, np.int32),
             np.asarray(tile, np.int32),
+            mixed,
         )
 
     @staticmethod
@@ -133,14 +138,17 @@ class Candidates:
             return parts[0]
         if not parts:
             return Candidates.of(np.zeros((0, 4)), [], [], [])
-        columns = ([getattr(part, name) for part in parts] for name in Candidates.__slots__)
-        return Candidates(*(np.concatenate(column) for column in columns))
+        columns = ([getattr(part, name) for part in parts] for name in ("xyxy", "score", "label", "tile"))
+        masked = any(part.mixed is not None for part in parts)
+        mixed = [np.full(len(part), None) if part.mixed is None else part.mixed for part in parts] if masked else None
+        return Candidates(*map(np.concatenate, columns), None if mixed is None else np.concatenate(mixed))
 
     def __len__(self) -> int:
         return len(self.score)
 
     def __getitem__(self, rows: Any) -> Candidates:
-        return Candidates(self.xyxy[rows], self.score[rows], self.label[rows], self.tile[rows])
+        mixed = None if self.mixed is None else self.mixed[rows]
+        return Candidates(self.xyxy[rows], self.score[rows], self.label[rows], self.tile[rows], mixed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@
 family                  output                  columns
 ======================  ======================  =================================================
 ``yolov5`` (v5, v7)     (N, 3 x cells, 5+C)     cx, cy, w, h in px, objectness, classes
-``yolov8`` (v8-v12)     (N, 4+C, cells)         cx, cy, w, h in px, classes; mask or key point columns may follow
+``yolov8`` (v8-v12)     (N, 4+C, cells)         cx, cy, w, h in px, classes; key point columns may follow
 ``yolo_end2end`` (v10,  (N, 300, 6..)           x1, y1, x2, y2 in px, score, class; nothing to suppress
 26), NMS in the graph
 ``yolov7_end2end``      (M, 7)                  image, x1, y1, x2, y2 in px, class, score
 ======================  ======================  =================================================
 
+Segmentation exports have a second output of prototype maps, and as many more columns: they give masks.
 Oriented boxes (task "obb") are read as the upright boxes round them.
 """
 
@@ -35,6 +36,7 @@ from streamdet.detectors.decode.layout import (
     strides_of,
     to_xyxy,
 )
+from streamdet.detectors.decode.prototypes import mixtures, prototype_role
 from streamdet.detectors.decode.yolox import objectness_rows
 from streamdet.types import F32
 
@@ -43,8 +45,8 @@ _ANCHORS = 3
 
 
 def _name(seen: Seen) -> dict[str, tuple[str, ...]]:
-    """The detections are the first output; segmentation exports add a prototype map."""
-    return {"output": (next(iter(seen.sample)),)}
+    """The detections are the first output; segmentation exports add prototype maps."""
+    return {"output": (next(iter(seen.sample)),), **prototype_role(seen)[0]}
 
 
 def _first(seen: Seen, ndim: int) -> tuple[int, ...] | None:
@@ -66,8 +68,8 @@ def _recognise_v5(seen: Seen) -> Layout | None:
     if shape is None or shape[2] < 6 or shape[1] % _ANCHORS:
         return None
     strides = strides_of(shape[1] // _ANCHORS, seen)
-    classes = shape[2] - 5 if seen.labels is None else seen.labels
-    if not strides or not (shape[2] == 5 + classes or _may_have_more(shape[2] - 5 - classes, seen)):
+    classes = shape[2] - 5 - prototype_role(seen)[1] if seen.labels is None else seen.labels
+    if not strides or classes < 0 or not (shape[2] == 5 + classes or _may_have_more(shape[2] - 5 - classes, seen)):
         return None
     array = seen.sample[next(iter(seen.sample))]
     activation = guess_activation(array[..., 4 : 5 + classes])
@@ -76,7 +78,8 @@ def _recognise_v5(seen: Seen) -> Layout | None:
 
 def _decode_v5(raw: Raw, layout: Layout, wh: tuple[int, int], floor: float) -> Candidates:
     tile, _, score, label, rows = objectness_rows(role(raw, layout, "output"), layout, floor)
-    return Candidates.of(to_xyxy(rows[:, :4], layout.box_format, layout.box_unit, wh), score, label, tile)
+    mixed = mixtures(raw, layout, tile, rows[:, 5 + layout.classes :])
+    return Candidates.of(to_xyxy(rows[:, :4], layout.box_format, layout.box_unit, wh), score, label, tile, mixed)
 
 
 def _recognise_v8(seen: Seen) -> Layout | None:
@@ -85,7 +88,7 @@ def _recognise_v8(seen: Seen) -> Layout | None:
         return None
     for columns, rows, upright in ((shape[1], shape[2], True), (shape[2], shape[1], False)):
         strides = strides_of(rows, seen)
-        classes = columns - 4 if seen.labels is None else seen.labels
+        classes = columns - 4 - prototype_role(seen)[1] if seen.labels is None else seen.labels
         if (
             strides
             and classes > 0
@@ -120,7 +123,8 @@ def _decode_v8(raw: Raw, layout: Layout, wh: tuple[int, int], floor: float) -> C
         boxes = _upright(boxes, array[tile, -1, anchor])
     else:
         boxes = to_xyxy(boxes, layout.box_format, layout.box_unit, wh)
-    return Candidates.of(boxes, best[tile, anchor], label, tile)
+    mixed = mixtures(raw, layout, tile, array[tile, 4 + layout.classes :, anchor])
+    return Candidates.of(boxes, best[tile, anchor], label, tile, mixed)
 
 
 def _upright(boxes: NDArray[Any], angle: NDArray[Any]) -> F32:
@@ -143,9 +147,9 @@ def _decode_end2end(raw: Raw, layout: Layout, wh: tuple[int, int], floor: float)
     array = role(raw, layout, "output")
     tile, row = np.nonzero(~(array[..., 4] < floor))
     rows = array[tile, row]
-    return Candidates.of(
-        to_xyxy(rows[:, :4], layout.box_format, layout.box_unit, wh), rows[:, 4], ids(rows[:, 5]), tile
-    )
+    mixed = mixtures(raw, layout, tile, rows[:, 6:])
+    boxes = to_xyxy(rows[:, :4], layout.box_format, layout.box_unit, wh)
+    return Candidates.of(boxes, rows[:, 4], ids(rows[:, 5]), tile, mixed)
 
 
 def _recognise_v7_end2end(seen: Seen) -> Layout | None:
