@@ -97,7 +97,7 @@ def _whole_counts(mask: Mask, frame_wh: tuple[int, int]) -> I64:
     begin, end = begin[np.concatenate([[True], apart])], end[np.concatenate([apart, [True]])]
     edges = np.stack([begin, end], axis=1).reshape(-1)
     tail = [width * height] if edges[-1] < width * height else []
-    return np.diff(np.concatenate([[0], edges, tail]))
+    return np.diff(np.concatenate([[0], edges, tail]).astype(np.int64))
 
 
 def _compressed(counts: Sequence[int]) -> str:
@@ -121,7 +121,7 @@ def polygons(mask: Mask) -> list[list[float]]:
     if mask.area == 0:
         return []
     # a pixel is a square: its corners lie on a grid twice as fine, so thin parts keep their width
-    fine = np.kron(mask.pixels().astype(np.uint8), np.ones((2, 2), np.uint8))
+    fine: NDArray[np.uint8] = mask.pixels().astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     outlines, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     found = []
     for outline in outlines:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdet.masks import coco_rle, polygons
 from streamdet.types import SCHEMA, STATE_NAMES, WHY_NAMES, Event, Result, TilePlan, Tracks
 
 __all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "encode", "frame_record"]
@@ -27,11 +28,19 @@ class TilesRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     why: dict[str, int] = {}
 
 
+class RleRecord(msgspec.Struct, frozen=True):
+    """A mask as COCO writes it: ``size`` [height, width] of the frame, ``counts`` compressed run lengths."""
+
+    size: tuple[int, int]
+    counts: str
+
+
 class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One object. ``track`` is null where identity is not known (a still picture, an object not confirmed yet).
 
     ``bbox`` [x1, y1, x2, y2] px of the upright full frame; ``velocity`` [vx, vy] px/s. ``weak`` (absent if not so): confirmed
-    earlier, and in this frame kept alive by a detection below the threshold, whose box and score these are.
+    earlier, and in this frame kept alive by a detection below the threshold, whose box and score these are. Of models that
+    give masks: ``segmentation``, and its outer outlines ``polygons`` [[x1, y1, x2, y2, ...], ...] px.
     """
 
     track: int | None
@@ -42,6 +51,8 @@ class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     score: float
     bbox: tuple[float, float, float, float]
     velocity: tuple[float, float] | None = None
+    segmentation: RleRecord | None = None
+    polygons: list[list[float]] = []
 
 
 class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -129,6 +140,7 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
         _rounded(score, 4),
         _rounded(tracks.xyxy, 2),
         _rounded(velocity, 2),
+        tracks.detection_row.tolist(),
     )
     return tuple(
         ObjectRecord(
@@ -140,17 +152,34 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
             score=value,
             bbox=tuple(box),
             velocity=tuple(speed),
+            **_shape(result, row),
         )
-        for number, state, weak, label, value, box, speed in rows
+        for number, state, weak, label, value, box, speed, row in rows
     )
+
+
+def _shape(result: Result, row: int) -> dict[str, Any]:
+    """The mask's two columns of the object in row `row` of the detections (-1: none)."""
+    masks = result.detections.masks
+    if masks is None or row < 0 or masks[row] is None or not masks[row].area:
+        return {}
+    rle = coco_rle(masks[row], result.frame.wh)
+    return {"segmentation": RleRecord(tuple(rle["size"]), rle["counts"]), "polygons": polygons(masks[row])}
 
 
 def _still_objects(result: Result) -> tuple[ObjectRecord, ...]:
     found = result.detections
-    found = found[np.isfinite(found.xyxy).all(axis=1)]
-    score = np.nan_to_num(found.score, nan=0.0, posinf=1.0, neginf=0.0)
-    rows = zip(found.label.tolist(), _rounded(score, 4), _rounded(found.xyxy, 2))
+    finite = np.flatnonzero(np.isfinite(found.xyxy).all(axis=1))
+    score = np.nan_to_num(found.score[finite], nan=0.0, posinf=1.0, neginf=0.0)
+    rows = zip(found.label[finite].tolist(), _rounded(score, 4), _rounded(found.xyxy[finite], 2), finite.tolist())
     return tuple(
-        ObjectRecord(track=None, class_id=label, label=result.label_name(label), score=value, bbox=tuple(box))
-        for label, value, box in rows
+        ObjectRecord(
+            track=None,
+            class_id=label,
+            label=result.label_name(label),
+            score=value,
+            bbox=tuple(box),
+            **_shape(result, row),
+        )
+        for label, value, box, row in rows
     )

@@ -16,8 +16,10 @@ from streamdet.draw.canvas import Colour, Pen, Text, colour_of, dimmed
 from streamdet.draw.magnifier import Magnifier
 from streamdet.draw.marks import Box, draw_mark, draw_outline, is_small, mark_box, ring_radius
 from streamdet.draw.scene import Lines, Zones, draw_tiles, plate
+from streamdet.draw.silhouette import draw_silhouette
 from streamdet.draw.tags import Tag, draw_tag, place_tags, tag_size
 from streamdet.draw.trails import Trails
+from streamdet.masks import Mask
 from streamdet.types import COASTING, U8, Detections, Frame, Picture, Result, Tracks
 
 __all__ = ["Painter"]
@@ -41,6 +43,7 @@ class _Object:
     score: float
     coasting: bool
     radius: float | None  # of its ring, None for a large object
+    mask: Mask | None = None
 
 
 class Painter:
@@ -96,7 +99,10 @@ class Painter:
         self._lines.draw(picture, pen, self._text, frame.pts_s, corner=corner)
         if self._config.tiles and result.tiles is not None:
             draw_tiles(picture, result.tiles, pen, self._text)
-        objects = self._of_detections(result, pen) if frame.still else self._of_tracks(tracks, pen)
+        objects = self._of_detections(result, pen) if frame.still else self._of_tracks(tracks, result, pen)
+        for item in objects:
+            if item.mask is not None:
+                draw_silhouette(picture, item.mask, item.colour, pen)
         if not frame.still:
             self._draw_trails(picture, frame, tracks, objects, pen)
         crowded = frame.still and len(objects) > _RINGS_UP_TO
@@ -132,31 +138,36 @@ class Painter:
 
     # ------------------------------------------------------------------------------------------------- what is there
 
-    def _of_tracks(self, tracks: Tracks, pen: Pen) -> list[_Object]:
+    def _of_tracks(self, tracks: Tracks, result: Result, pen: Pen) -> list[_Object]:
+        masks = result.detections.masks
         radii: dict[int, float | None] = {}
         objects = []
-        for key, box, label, score, state in zip(
+        for key, box, label, score, state, row in zip(
             tracks.id.tolist(),
             tracks.xyxy.tolist(),
             tracks.label.tolist(),
             tracks.score.tolist(),
             tracks.state.tolist(),
+            tracks.detection_row.tolist(),
         ):
             radii[key] = self._radius(key, box, pen)
             coasting = state == COASTING
             colour = dimmed(colour_of(key), 0.45) if coasting else colour_of(key)
-            objects.append(_Object(key, box, colour, f"{self._name(label)} {key}", score, coasting, radii[key]))
+            mask = None if masks is None or row < 0 else masks[row]
+            objects.append(_Object(key, box, colour, f"{self._name(label)} {key}", score, coasting, radii[key], mask))
         self._radii = radii
         return objects
 
     def _of_detections(self, result: Result, pen: Pen) -> list[_Object]:
         found = result.detections
         found = found[np.isfinite(found.xyxy).all(axis=1) & np.isfinite(found.score)]
+        masks = [None] * len(found) if found.masks is None else found.masks.tolist()
+        rows = zip(found.xyxy.tolist(), found.label.tolist(), found.score.tolist(), masks)
         return [
-            _Object(-row, box, colour_of(label + 1), self._name(label), score, False, self._radius(-row, box, pen))
-            for row, (box, label, score) in enumerate(
-                zip(found.xyxy.tolist(), found.label.tolist(), found.score.tolist())
+            _Object(
+                -row, box, colour_of(label + 1), self._name(label), score, False, self._radius(-row, box, pen), mask
             )
+            for row, (box, label, score, mask) in enumerate(rows)
         ]
 
     def _name(self, label: int) -> str:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from streamdet.errors import OutputError
+from streamdet.masks import coco_rle
 from streamdet.sinks.linefile import LineFile
 from streamdet.types import Event, Frame, Result
 
@@ -80,9 +81,18 @@ class CocoSink:
         rows = np.round(np.hstack([box[:, :2], box[:, 2:] - box[:, :2]]), 2).tolist()
         image = self._image_id(result.frame)
         name = {} if result.frame.name is None else {"file_name": result.frame.name}
+        masks = [None] * len(found) if found.masks is None else found.masks.tolist()
+        wh = result.frame.wh
         return [
-            {"image_id": image, "category_id": self._category(label), "bbox": row, "score": round(score, 5), **name}
-            for label, row, score in zip(found.label.tolist(), rows, found.score.tolist())
+            {
+                "image_id": image,
+                "category_id": self._category(label),
+                "bbox": row,
+                "score": round(score, 5),
+                **({} if mask is None else {"segmentation": coco_rle(mask, wh)}),
+                **name,
+            }
+            for label, row, score, mask in zip(found.label.tolist(), rows, found.score.tolist(), masks)
         ]
 
     def _image_id(self, frame: Frame) -> int:

@@ -138,10 +138,15 @@ class Candidates:
             return parts[0]
         if not parts:
             return Candidates.of(np.zeros((0, 4)), [], [], [])
-        columns = ([getattr(part, name) for part in parts] for name in ("xyxy", "score", "label", "tile"))
         masked = any(part.mixed is not None for part in parts)
-        mixed = [np.full(len(part), None) if part.mixed is None else part.mixed for part in parts] if masked else None
-        return Candidates(*map(np.concatenate, columns), None if mixed is None else np.concatenate(mixed))
+        mixed = [np.full(len(part), None) if part.mixed is None else part.mixed for part in parts]
+        return Candidates(
+            np.concatenate([part.xyxy for part in parts]),
+            np.concatenate([part.score for part in parts]),
+            np.concatenate([part.label for part in parts]),
+            np.concatenate([part.tile for part in parts]),
+            np.concatenate(mixed) if masked else None,
+        )
 
     def __len__(self) -> int:
         return len(self.score)
