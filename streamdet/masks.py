@@ -97,7 +97,7 @@ def _whole_counts(mask: Mask, frame_wh: tuple[int, int]) -> I64:
     begin, end = begin[np.concatenate([[True], apart])], end[np.concatenate([apart, [True]])]
     edges = np.stack([begin, end], axis=1).reshape(-1)
     tail = [width * height] if edges[-1] < width * height else []
-    return np.diff(np.concatenate([[0], edges, tail]).astype(np.int64))
+    return np.asarray(np.diff(np.concatenate([[0], edges, tail])), np.int64)
 
 
 def _compressed(counts: Sequence[int]) -> str:
