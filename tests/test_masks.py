@@ -99,6 +99,13 @@ def test_a_union_holds_every_part_once() -> None:
     assert union([None, Mask.of(np.zeros((3, 3), bool))]) is None
 
 
+def test_a_smaller_picture_has_smaller_masks() -> None:
+    half = Mask.of(disc(20), (100, 60)).scaled(0.5, 0.5)
+    assert half.xy == (50, 30)
+    assert half.area == pytest.approx(disc(20).sum() / 4, rel=0.05)
+    assert Mask.of(np.eye(9, dtype=bool)).scaled(0.01, 0.01).area == 1
+
+
 def test_outlines_run_along_the_edges_of_the_pixels() -> None:
     (outline,) = polygons(Mask.of(np.ones((4, 6), bool), (10, 20)))
     x, y = np.array(outline[0::2]), np.array(outline[1::2])

@@ -281,7 +281,10 @@ def _at_drawing_size(result: Result) -> tuple[Result, float]:
         tiles = replace(tiles, frame_wh=(width, height), xyxy=np.round(tiles.xyxy * scale).astype(np.int32))
     picture = Picture(overview[..., 0], bgr=overview)  # nobody draws luma
     found = result.detections
-    shown = Detections(found.xyxy * scale, found.score, found.label, found.tile, found.truncated)
+    masks = None if found.masks is None else np.full(len(found), None)
+    if found.masks is not None and masks is not None:
+        masks[:] = [None if mask is None else mask.scaled(x, y) for mask in found.masks]
+    shown = Detections(found.xyxy * scale, found.score, found.label, found.tile, found.truncated, masks)
     return replace(result, frame=replace(result.frame, picture=picture), detections=shown, tiles=tiles), 1 / x
 
 
