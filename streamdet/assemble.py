@@ -15,7 +15,7 @@ from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
 from streamdet.line import Line
-from streamdet.media import open_archive, recorder_of
+from streamdet.media import NamingRules, open_archive, recorder_of
 from streamdet.pipeline import Opener, Pipeline
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
@@ -100,11 +100,19 @@ def _open_once(spec: SourceSpec, config: Config, epoch: int, *, tap: PacketTap |
 
     if spec.kind == "camera":
         return CameraSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch)
+    gpu = _decodes_on(config)
     if spec.kind == "video":
-        film = VideoSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch)
+        film = VideoSource(spec.uri, stream=spec.stream, config=settings, tap=tap, epoch=epoch, hwaccel=gpu)
         return Paced(film) if live else film
     certain = True if spec.live or live else None  # http may be either
-    return VideoSource(spec.uri, stream=spec.stream, config=settings, live=certain, tap=tap, epoch=epoch)
+    return VideoSource(spec.uri, stream=spec.stream, config=settings, live=certain, tap=tap, epoch=epoch, hwaccel=gpu)
+
+
+def _decodes_on(config: Config) -> str | None:
+    """The GPU that decodes: the one asked for, or the one the network runs on; None: the CPU does."""
+    named = config.model.device if config.model.device.lower().startswith("cuda") else None
+    wanted = config.source.hwaccel
+    return None if wanted == "off" else named or ("cuda:0" if wanted == "cuda" else None)
 
 
 # --------------------------------------------------------------------------------------------------------------- models
@@ -275,7 +283,7 @@ def _open_stream(
     line = make_line(config, detector, source.info, still=spec.still)
     sinks = _open_sinks(outputs, config, source.info)
     if recorder is not None:
-        line.record = recorder.record
+        line.rules = NamingRules(line.rules, recorder)
         sinks.append(recorder.sink())
     return Stream(source, line, sinks, max_frames=config.source.max_frames)
 

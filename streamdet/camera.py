@@ -10,7 +10,7 @@ import msgspec
 
 from streamdet.assemble import make_line, open_source
 from streamdet.config import CameraConfig, Config, RulesConfig, reveal
-from streamdet.errors import ConfigError, redact
+from streamdet.errors import ConfigError, SourceOpenError, redact
 from streamdet.parts import sinks_of
 from streamdet.places import SourceSpec, sources_of
 from streamdet.protocols import Detector
@@ -18,6 +18,7 @@ from streamdet.sources.reconnect import Reconnecting
 from streamdet.stream import Stream
 
 if TYPE_CHECKING:
+    from streamdet.recording.archive import Archive
     from streamdet.sinks.hub import Hub
     from streamdet.sinks.store import EventStore
 
@@ -76,13 +77,16 @@ class Camera:
 
     # ------------------------------------------------------------------------------------------------------------ doing
 
-    def open(self, detector: Detector, *, store: EventStore | None, hub: Hub | None) -> Stream:
+    def open(
+        self, detector: Detector, *, store: EventStore | None, hub: Hub | None, archive: Archive | None = None
+    ) -> Stream:
         """A stream for it, not started. Its source connects later, on the capture thread. Raises ConfigError."""
-        from streamdet.parts import recorded_rules, recorder_of
+        from streamdet.media import recorder_of
+        from streamdet.parts import recorded_rules
 
         config = msgspec.structs.replace(config_of_camera(self.settings, self.config), rules=self.rules)
         spec = spec_of(self.name, self.settings)
-        recorder = recorder_of(self.name, config)
+        recorder = recorder_of(archive, config.record, self.name)
         source = open_source(spec, config, tap=recorder, patient=True, first_epoch=self._epoch, first_index=self._index)
         assert isinstance(source, Reconnecting)
         line = make_line(config, detector, source.info)
@@ -204,7 +208,10 @@ _STATES: dict[str, CameraState] = {
 def spec_of(name: str, settings: CameraConfig) -> SourceSpec:
     """Where a camera is, its secrets filled in. Raises ConfigError."""
     origin = f"cameras.{name}"
-    specs = sources_of([reveal(settings.source, f"{origin}.source")])
+    try:
+        specs = sources_of([reveal(settings.source, f"{origin}.source")])
+    except SourceOpenError as error:  # a folder or pattern without films
+        raise ConfigError(f"{origin}.source: {error}") from None
     if len(specs) != 1 or specs[0].kind == "images":
         raise ConfigError(
             f"{origin}.source: {redact(settings.source)} is no camera; give an address, a device or a film"
@@ -237,7 +244,7 @@ def config_of_camera(settings: CameraConfig, config: Config) -> Config:
     return replace(config, rules=rules, tiles=tiles, source=source)
 
 
-_OF_EVERY_CAMERA = ("source", "motion", "tiles", "merge", "tracker", "draw", "output", "record", "live")
+_OF_EVERY_CAMERA = ("source", "motion", "tiles", "merge", "tracker", "draw", "output", "record", "broadcast", "live")
 
 
 def touched(name: str, before: Config, after: Config) -> str | None:

@@ -26,6 +26,7 @@ from streamdet.types import DeviceArray
 __all__ = ["Device", "DeviceArray", "Event", "Gpu", "Graph", "Kernel", "NoGpu", "probe", "require"]
 
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: a stream that may be captured and waits for no other
+_BLOCKING = 4  # CU_CTX_SCHED_BLOCKING_SYNC
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: decoder threads may go on calling CUDA meanwhile
 _GRAIN = 512  # bytes; larger buffers are rounded to whole 64 kB
 _PAGE = 1 << 16
@@ -132,6 +133,7 @@ class Device:
         self._cuda = _import_pycuda()
         with _told("creating its context"):
             self._cuda.init()
+            self._share_with_ffmpeg(self._gpu.index)
             self._context = self._cuda.Device(self._gpu.index).retain_primary_context()
             self._context.push()
         try:
@@ -141,6 +143,12 @@ class Device:
             self.close()
             raise
         return self
+
+    def _share_with_ffmpeg(self, index: int) -> None:
+        """FFmpeg's decoder joins the primary context only if it has the flags FFmpeg would give it (blocking waits, which also
+        leave the core to others). Where another library was first, it stays as it is and `sources.hardware` finds a way."""
+        with contextlib.suppress(libcuda.DriverError):
+            libcuda.call(self.libcuda, "cuDevicePrimaryCtxSetFlags_v2", ctypes.c_int(index), ctypes.c_uint(_BLOCKING))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -72,7 +72,6 @@ class Line:
     keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
     painter: Callable[[Result], U8]
     max_detections: int = 1000  # per frame, the best
-    record: Callable[[tuple[Event, ...]], tuple[Event, ...]] | None = None  # gives events their clips; returns at once
     timer: StageTimer = field(default_factory=StageTimer)
     tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
     tiles_of: int = 0
@@ -157,16 +156,12 @@ class Line:
         row = tracks.detection_row
         tracks = replace(tracks, detection_row=np.where(row < len(traced.detections), row, np.int32(-1)))
         with self.timer("rules"):
-            events = self.recorded(self.rules(traced.frame, tracks))
+            events = self.rules(traced.frame, tracks)
         return replace(traced, tracks=tracks, events=events, timings_s={**traced.timings_s, **self.timer.take()})
 
     def finish(self) -> tuple[Event, ...]:
         """The ends of what is alive: the stream ended, or is lost for now."""
-        return self.recorded(self.rules.finish())
-
-    def recorded(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        """The events with the names of the clips that are made of them, if any are."""
-        return self.record(events) if self.record is not None and events else events
+        return self.rules.finish()
 
     def _detect(self, survey: Survey, tiles: TilePlan) -> Detections:
         """Pack and detect, a bounded number of tiles at a time: a huge picture must not become a huge tensor."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streamdet.config import Config
 from streamdet.enduring import Enduring
@@ -12,10 +12,11 @@ from streamdet.protocols import Rules, Sink
 from streamdet.types import SourceInfo
 
 if TYPE_CHECKING:
+    from streamdet.recording.recorder import Recorder
     from streamdet.sinks.hub import Hub
     from streamdet.sinks.store import EventStore
 
-__all__ = ["open_store", "recorded_rules", "recorder_of", "sinks_of"]
+__all__ = ["open_store", "recorded_rules", "sinks_of"]
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +30,23 @@ def open_store(config: Config, stack: contextlib.ExitStack) -> EventStore | None
     return stack.enter_context(EventStore(config.store.path or STORE, config.store))
 
 
-def recorder_of(name: str, config: Config) -> Any:
-    """What cuts clips for a camera's events; None: nothing does."""
-    return None
-
-
-def recorded_rules(rules: Rules, recorder: Any, store: EventStore | None) -> Rules:
+def recorded_rules(rules: Rules, recorder: Recorder | None, store: EventStore | None) -> Rules:
     """Rules whose events have the names of their clips, then their ids, before anybody sees them."""
+    from streamdet.media import NamingRules
     from streamdet.sinks.store_sink import Recorded
 
-    return rules if store is None else Recorded(rules, store)
+    named = rules if recorder is None else NamingRules(rules, recorder)
+    return named if store is None else Recorded(named, store)
 
 
 def sinks_of(
-    name: str, config: Config, info: SourceInfo, *, store: EventStore | None, hub: Hub | None, recorder: Any
+    name: str,
+    config: Config,
+    info: SourceInfo,
+    *,
+    store: EventStore | None,
+    hub: Hub | None,
+    recorder: Recorder | None,
 ) -> list[Sink]:
     """Everything a camera's Results go to. A sink that fails is told of and tried again; it never stops its camera."""
     sinks: list[Sink] = []
@@ -52,6 +56,8 @@ def sinks_of(
         sinks.append(StoreSink(store))
     if hub is not None:
         sinks.append(hub.sink(name))
+    if recorder is not None:
+        sinks.append(Enduring(recorder.sink, f"{name}: clips and snapshots"))
     if config.output.events == "-":
         from streamdet.sinks.jsonl import EventsSink
 

@@ -18,6 +18,7 @@ from streamdet.protocols import Detector
 from streamdet.stream import Stream
 
 if TYPE_CHECKING:
+    from streamdet.recording.archive import Archive
     from streamdet.sinks.hub import Hub
     from streamdet.sinks.store import EventStore
 
@@ -33,7 +34,8 @@ class Station:
     """The cameras of `config`, side by side through one detector. All methods but ``run`` may be called from any thread.
 
     ``run`` brings the detector up on the calling thread, which then owns it, and returns after ``stop``. With `hub`, every
-    camera's Results are put on offer there. ``store`` is the event store while it runs. ``ready`` is set once the detector is up;
+    camera's Results are put on offer there. ``store`` is the event store while it runs, ``archive`` the folder of clips and
+    snapshots if there is one. ``ready`` is set once the detector is up;
     ``beat_s`` (monotonic) moves on while the processing thread is alive.
     """
 
@@ -41,6 +43,7 @@ class Station:
         self.config = config
         self.hub = hub
         self.store: EventStore | None = None
+        self.archive: Archive | None = None
         self.detector: Detector | None = None
         self.ready = threading.Event()
         self.beat_s = time.monotonic()
@@ -55,11 +58,13 @@ class Station:
 
     def run(self) -> None:
         """Raises StreamdetError if the detector or the store cannot be brought up."""
+        from streamdet.media import open_archive
         from streamdet.parts import open_store
 
         keeper = threading.Thread(target=self._keep, name="station", daemon=True)
         with contextlib.ExitStack() as stack:
             self.store = open_store(self.config, stack)
+            self.archive = open_archive(self.config.record, stack)
             self.detector = stack.enter_context(make_detector(self.config))
             with self._lock:
                 for camera in self._cameras.values():
@@ -188,7 +193,7 @@ class Station:
                 if camera.stream is not None or self._cameras.get(camera.name) is not camera:
                     raise UsageError(f"camera {camera.name} is open or gone")
                 try:
-                    return camera.open(detector, store=self.store, hub=self.hub)
+                    return camera.open(detector, store=self.store, hub=self.hub, archive=self.archive)
                 except StreamdetError as error:
                     camera.failed(redact(str(error)), again_s=time.monotonic() + AGAIN_AFTER_S)
                     raise

@@ -46,6 +46,7 @@ class SourceConfig(Node, frozen=True):
     open_timeout_s: Positive = 10.0
     read_timeout_s: Positive = 10.0
     rtsp_transport: Literal["tcp", "udp"] = "tcp"
+    hwaccel: Literal["auto", "cuda", "off"] = "auto"  # who decodes; auto: the GPU if the network runs on one
     fps: Positive | None = None  # image sequences and `demo`; None: 25 for sequences, 30 for demo
     max_frames: Count = 0  # 0: all
     demo_size: str = "1920x1080"  # WIDTHxHEIGHT of `demo`

@@ -18,6 +18,7 @@ _SHOWN_PX = 384  # small crops are enlarged to this
 _FULL_PX = 1920  # the whole picture is no wider
 _QUALITY = 88
 _BETTER = 1.08  # another moment must be this much better
+_KNOWN_S = 0.5
 _SHARP = 60.0  # variance of the Laplacian at which a thing counts as half sharp
 
 
@@ -40,7 +41,8 @@ class Best:
         """Look at track row `row` of `result`; True: this is the best moment so far, and ``shot`` holds it."""
         tracks = result.tracks
         box = tracks.xyxy[row]
-        worth = _worth(result.frame.picture.luma, box, float(tracks.score[row]))
+        known = min(1.0, float(tracks.age_s[row]) / _KNOWN_S)  # the box of the first frames is the least sure one
+        worth = _worth(result.frame.picture.luma, box, float(tracks.score[row])) * (0.7 + 0.3 * known)
         if self.shot is not None and worth < self.shot.worth * _BETTER:
             return False
         crop = _jpeg(_crop(result, row))

@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 import av
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
@@ -50,25 +51,30 @@ def local_path(uri: str) -> str:
 
 
 def open_media(
-    uri: str, config: SourceConfig, *, format: str | None = None, options: dict[str, str] | None = None
+    uri: str,
+    config: SourceConfig,
+    *,
+    format: str | None = None,
+    options: dict[str, str] | None = None,
+    hwaccel: HWAccel | None = None,
 ) -> InputContainer:
     """Open a path, an address, or (with `format`) a device. Raises SourceOpenError."""
     if format is None and not is_address(uri):
         path = local_path(uri)
         _check_file(path)
         # "file:" so that a name such as "12:30.mp4" is not taken for a protocol
-        return _open(f"file:{path}", uri, config, None, options or {})
+        return _open(f"file:{path}", uri, config, None, options or {}, hwaccel)
     if scheme_of(uri) in _NOT_BUILT_IN:
         raise SourceOpenError(
             f"cannot open {redact(uri)}: {scheme_of(uri).upper()} is not built into PyAV; receive it with "
             f"{_NOT_BUILT_IN[scheme_of(uri)]} and give its udp:// output"
         )
     wanted = _options(uri, config) if format is None else {}
-    container = _open(uri, uri, config, format, {**wanted, **(options or {})})
+    container = _open(uri, uri, config, format, {**wanted, **(options or {})}, hwaccel)
     if "probesize" in wanted and not _knows_its_size(container):
         container.close()
         patient = {key: value for key, value in wanted.items() if key not in _QUICK} | _PATIENT
-        container = _open(uri, uri, config, format, {**patient, **(options or {})})
+        container = _open(uri, uri, config, format, {**patient, **(options or {})}, hwaccel)
     return container
 
 
@@ -91,7 +97,14 @@ def _options(uri: str, config: SourceConfig) -> dict[str, str]:
     return {}
 
 
-def _open(url: str, uri: str, config: SourceConfig, format: str | None, options: dict[str, str]) -> InputContainer:
+def _open(
+    url: str,
+    uri: str,
+    config: SourceConfig,
+    format: str | None,
+    options: dict[str, str],
+    hwaccel: HWAccel | None,
+) -> InputContainer:
     try:
         return av.open(
             url,
@@ -99,6 +112,7 @@ def _open(url: str, uri: str, config: SourceConfig, format: str | None, options:
             options=options,
             timeout=(config.open_timeout_s, config.read_timeout_s),
             metadata_errors="replace",
+            hwaccel=hwaccel,
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         refused = isinstance(error, av.HTTPUnauthorizedError | av.HTTPForbiddenError | av.HTTPNotFoundError)

@@ -16,7 +16,8 @@ import numpy as np
 from av import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from streamdet.types import U8, Matrix, Picture
+from streamdet.sources.hardware import HardwarePicture, planes_of
+from streamdet.types import U8, DevicePlanes, Matrix, Picture
 
 __all__ = ["UPRIGHT", "Orientation", "PictureMaker", "orientation_of", "square_wh"]
 
@@ -107,6 +108,7 @@ class PictureMaker:
         self._threads = threads
         self._to_yuv = VideoReformatter()
         self._to_bgr = VideoReformatter()
+        self._to_host = VideoReformatter()
         self._bgr_lock = threading.Lock()
         self._grey: tuple[U8, U8] | None = None
         self._turn: tuple[int, Orientation] | None = None
@@ -115,12 +117,33 @@ class PictureMaker:
         """Raises av.FFmpegError or ValueError for a pixel format swscale cannot read."""
         turn = self._orientation(frame)
         matrix, full_range = _colours(frame)
+        if turn == UPRIGHT and self.upright_wh(frame) == (frame.width, frame.height):
+            on_device = planes_of(frame)
+            if on_device is not None:
+                return self._left_there(frame, on_device, matrix, full_range)
         frame = self._canonical(frame, matrix, full_range)
         luma, chroma = self._planes(frame)
         return Picture(
             turn(luma),
             (turn(chroma[0]), turn(chroma[1])),
             make_bgr=lambda: self._bgr(frame, turn, matrix, full_range),
+            matrix=matrix,
+            full_range=full_range,
+        )
+
+    def _left_there(self, frame: VideoFrame, planes: DevicePlanes, matrix: Matrix, full_range: bool) -> Picture:
+        """A picture whose pixels come to the host only when they are asked for, on whatever thread that is."""
+
+        def fetch() -> tuple[U8, tuple[U8, U8]]:
+            with self._bgr_lock:
+                host = self._to_host.reformat(frame, format="nv12")
+            return self._planes(host)
+
+        return HardwarePicture(
+            (frame.width, frame.height),
+            planes,
+            fetch=fetch,
+            make_bgr=lambda: self._bgr(frame, UPRIGHT, matrix, full_range),
             matrix=matrix,
             full_range=full_range,
         )

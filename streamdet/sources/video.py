@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from itertools import chain
 from math import ceil
@@ -20,6 +21,7 @@ from streamdet.config import SourceConfig
 from streamdet.errors import SourceLostError, SourceOpenError, redact
 from streamdet.sources.clock import MediaClock, utc_now
 from streamdet.sources.decode import Decoder, Opened
+from streamdet.sources.hardware import accelerator
 from streamdet.sources.opening import (
     ALWAYS_LIVE,
     descriptor_of,
@@ -36,6 +38,7 @@ from streamdet.types import Frame, SourceInfo
 
 __all__ = ["CameraSource", "VideoSource"]
 
+_LOG = logging.getLogger(__name__)
 _CAMERAS = "v4l2"  # Video4Linux2
 _ASSUMED_FPS = 25.0
 _BELIEVABLE_FPS = 2000
@@ -56,7 +59,8 @@ class VideoSource:
     ``close()`` may come from any thread: the iterator ends with the next packet, at the latest after
     ``config.read_timeout_s``. Entered and iterated once. The picture's size may change in the middle of a stream.
 
-    `tap` is shown the packets as they are read (:class:`PacketTap`); `epoch` is the number of this connection.
+    `tap` is shown the packets as they are read (:class:`PacketTap`); `epoch` is the number of this connection. `hwaccel`: the GPU
+    that decodes (``cuda:0``), None for the CPU, which also does what that GPU cannot.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class VideoSource:
         options: dict[str, str] | None = None,
         tap: PacketTap | None = None,
         epoch: int = 0,
+        hwaccel: str | None = None,
     ) -> None:
         self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "skipped": 0}
         self.warnings: list[str] = []
@@ -77,6 +82,7 @@ class VideoSource:
         self._format, self._options = format, options
         self._name = redact(uri)
         self._tap, self._epoch = tap, epoch
+        self._hwaccel = hwaccel
         self._info: SourceInfo | None = None
         self._decoder: Decoder | None = None
         self._frames: Iterator[tuple[VideoFrame, float]] = iter(())
@@ -118,12 +124,17 @@ class VideoSource:
         return self
 
     def _open(self) -> Opened:
-        container = open_media(self._uri, self._config, format=self._format, options=self._options)
+        hardware = accelerator(self._hwaccel, self._name)
+        container = open_media(self._uri, self._config, format=self._format, options=self._options, hwaccel=hardware)
         try:
-            return container, video_stream_of(container, self._uri)
+            video = video_stream_of(container, self._uri)
         except BaseException:
             container.close()
             raise
+        if hardware is not None and not video.codec_context.is_hwaccel:
+            codec = video.codec_context.name
+            _LOG.warning("%s is decoded on the CPU: the GPU has no decoder for %s", self._name, codec)
+        return container, video
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -256,9 +267,10 @@ def _set_up(container: InputContainer, video: VideoStream, *, live: bool) -> Non
     for other in container.streams:
         if other is not video:
             other.discard = Discard.all
-    if live:  # threads over frames would hold back as many frames
+    if live or video.codec_context.is_hwaccel:  # threads over frames would hold back as many frames
         video.thread_type = "SLICE"
-        video.codec_context.flags |= Flags.low_delay
+        if live:
+            video.codec_context.flags |= Flags.low_delay
     else:
         video.thread_type = "AUTO"
 
