@@ -99,7 +99,7 @@ class HardwarePicture(Picture):
         return self._wh
 
     @property
-    def luma(self) -> U8:  # type: ignore[override]  # there from the start in every other picture
+    def luma(self) -> U8:
         return self._planes()[0]
 
     @property
