@@ -17,6 +17,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "engines" not in path.rela
 LEVEL = {
     "types": 0, "protocols": 0, "errors": 0, "inputspec": 0,
     "boxes": 1, "masks": 1, "mailbox": 1, "metrics": 1, "config": 1, "device": 1, "libcuda": 1, "fatbin": 1,
+    "frame_graph": 1,
     "records": 1, "scoring": 1,
     "budget": 1, "notify": 1,
     "sources": 2, "motion": 2, "tiles": 2, "detectors": 2, "merge": 2, "tracking": 2, "rules": 2, "draw": 2, "sinks": 2,
@@ -26,7 +27,7 @@ LEVEL = {
     "station": 4, "camera": 4, "parts": 4, "enduring": 4,
     "assemble": 4, "places": 4, "service": 4,
     "overlay": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
-    "precision": 4, "cluster": 5,
+    "precision": 4, "gpu": 4, "cluster": 5,
     "tuning": 4,
     "predictor": 4, "image_result": 4, "stills": 4,
 }  # fmt: skip

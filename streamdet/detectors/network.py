@@ -25,7 +25,7 @@ from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.inputspec import InputSpec
 from streamdet.types import F32, WEAK_SHARE, Detections, TileBatch, TilePlan
 
-__all__ = ["NetworkDetector", "open_detector"]
+__all__ = ["NetworkDetector", "moved", "open_detector"]
 
 _LOG = logging.getLogger(__name__)
 
@@ -104,12 +104,16 @@ class NetworkDetector:
         """(L,) the score that counts, by label."""
         return self._map.by_label
 
+    @property
+    def _about(self) -> str:
+        return self._backend.about if self._backend is not None else "closed"
+
     def describe(self) -> str:
         """One line: file, family, input, what was assumed, backend."""
         spec, size = self.spec, self.input.wh
         shape = "any size" if size is None else f"{size[0]}x{size[1]}"
         assumed = "".join(f", {text} (assumed)" for text in spec.assumed)
-        about = self._backend.about if self._backend is not None else "closed"
+        about = self._about
         channels = " ".join(self.input.channels)
         return f"{self._file.path.name}: {spec.family.name}, input {shape} {channels}{assumed}, {about}"
 
@@ -135,36 +139,38 @@ class NetworkDetector:
 
     def together(self, batches: Sequence[TileBatch]) -> list[Detections]:
         """Several batches through the network in one go (those with inputs of one size), and apart again."""
-        if self._backend is None:
-            raise RuntimeError("the detector is not entered yet")
         found = [Detections.empty()] * len(batches)
-        groups: dict[tuple[tuple[int, int], int], list[int]] = {}
-        for index, batch in enumerate(batches):
-            if len(batch.tiles):
-                alone = (
-                    0 if isinstance(batch.data, np.ndarray) else index + 1
-                )  # what lies on a device is not joined here
-                groups.setdefault((batch.tiles.input_wh, alone), []).append(index)
-        for (input_wh, _), members in groups.items():
+        for members in self._groups(batches):
             data = [batches[index].data for index in members]
-            candidates = self._wanted(self._candidates(self._backend, data, input_wh))
+            candidates = self._wanted(self._candidates(data, batches[members[0]].tiles.input_wh))
             first = 0
             for index in members:
                 tiles = batches[index].tiles
                 mine = (candidates.tile >= first) & (candidates.tile < first + len(tiles))
-                found[index] = self._finish(_moved(candidates[mine], -first), tiles)
+                found[index] = self._finish(moved(candidates[mine], -first), tiles)
                 first += len(tiles)
             self.counts["tiles"] += first
         return found
 
-    def _candidates(self, backend: Backend, data: Sequence[NDArray[Any]], input_wh: tuple[int, int]) -> Candidates:
-        spec = self.spec
+    def _groups(self, batches: Sequence[TileBatch]) -> list[list[int]]:
+        """Which of them go through the network together."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, batch in enumerate(batches):
+            if len(batch.tiles):
+                groups.setdefault(batch.tiles.input_wh, []).append(index)
+        return list(groups.values())
+
+    def _candidates(self, data: Sequence[Any], input_wh: tuple[int, int]) -> Candidates:
+        """The network's answers for tiles of several batches of one group, in input px."""
+        spec, backend = self.spec, self._backend
+        if backend is None:
+            raise RuntimeError("the detector is not entered yet")
         parts: list[Candidates] = []
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinities are counted below, not reported here
             for first, rows, raw in backend.infer(joined(data)):
                 found = spec.family.decode(raw, spec.layout, input_wh, WEAK_SHARE * self._map.floor)
                 real = (found.tile >= 0) & (found.tile < rows)  # not what fills up a fixed batch
-                parts.append(_moved(found[real], first))
+                parts.append(moved(found[real], first))
         return Candidates.concat(parts)
 
     def _wanted(self, found: Candidates) -> Candidates:
@@ -208,7 +214,7 @@ class NetworkDetector:
         return replace(rows, masks=draw_masks(found.mixed, xyxy, found.tile, tiles))
 
 
-def _moved(found: Candidates, by: int) -> Candidates:
+def moved(found: Candidates, by: int) -> Candidates:
     return found if not by else replace(found, tile=found.tile + np.int32(by))
 
 

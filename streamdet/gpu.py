@@ -1,0 +1,121 @@
+"""Whether a network runs on a GPU, with what, and the parts for it. `assemble` asks here; nothing heavy is loaded on a CPU.
+
+``--device auto`` uses a GPU where all is there for it, and says with -v what is missing where it is not. ``--device cuda:N`` insists.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from streamdet.config import Config
+from streamdet.errors import DependencyError, StartupError, UsageError
+from streamdet.libcuda import NoGpu, device_index, probe, require
+
+if TYPE_CHECKING:
+    from streamdet.detectors.device_backend import DeviceBackend
+    from streamdet.detectors.device_detector import DeviceDetector
+    from streamdet.detectors.spec import ModelFile
+    from streamdet.device import Device
+    from streamdet.protocols import Packer
+
+__all__ = ["device_of", "gpu_detector", "gpu_packer"]
+
+_LOG = logging.getLogger(__name__)
+Runtime = Literal["tensorrt", "onnxruntime"]
+_PYCUDA = "pycuda is missing, which drives the GPU; run `pip install 'streamdet[cuda]'`"
+_RUNTIMES = (
+    "neither TensorRT nor the GPU build of onnxruntime is installed; run `pip install 'streamdet[tensorrt]'`, or "
+    "`pip uninstall -y onnxruntime && pip install onnxruntime-gpu`"
+)
+
+
+def device_of(config: Config) -> str:
+    """``cpu``, or the GPU the network runs on. Raises UsageError and StartupError for what was asked for and cannot be."""
+    model = config.model
+    return _device_of(model.device.lower(), model.backend, model.name == "motion")
+
+
+@functools.cache
+def _device_of(device: str, backend: str, motion: bool) -> str:
+    if device == "cpu" or (motion and device == "auto"):
+        if backend == "tensorrt":
+            raise UsageError("--backend tensorrt runs on a GPU, not with --device cpu; leave one of the two away")
+        return "cpu"
+    if device == "auto" and backend == "openvino":
+        return "cpu"
+    if device == "auto" and backend != "tensorrt":
+        missing = _missing(backend)
+        if missing is None:
+            return "cuda:0"
+        _LOG.info("the network runs on the CPU: %s", missing)
+        return "cpu"
+    index = 0 if device == "auto" else device_index(device)
+    if motion:
+        raise StartupError(f"device '{device}': `motion` runs on the CPU; use --device cpu or auto")
+    if backend == "openvino":
+        raise UsageError(f"--backend openvino runs on the CPU, not on {device}; use --backend tensorrt or onnxruntime")
+    require(f"cuda:{index}")
+    return f"cuda:{index}"
+
+
+def _missing(backend: str) -> str | None:
+    """What `auto` lacks for a GPU; None if nothing."""
+    found = probe(0)
+    if isinstance(found, NoGpu):
+        return found.reason
+    if importlib.util.find_spec("pycuda") is None:
+        return f"there is a GPU, but {_PYCUDA}"
+    try:
+        _runtime(backend)
+    except DependencyError as error:
+        return f"there is a GPU, but {error}"
+    return None
+
+
+def _runtime(backend: str) -> Runtime:
+    """TensorRT if it is there, else onnxruntime's CUDA. Raises DependencyError."""
+    from streamdet.detectors.tensorrt_import import installed
+
+    if backend == "tensorrt" or (backend == "auto" and installed()):
+        return "tensorrt"
+    from streamdet.detectors.onnxruntime_cuda import why_not
+
+    reason = why_not()
+    if reason is None:
+        return "onnxruntime"
+    raise DependencyError(_RUNTIMES if backend == "auto" else reason)
+
+
+def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> DeviceDetector:
+    """The detector for the ONNX file at `path` on `device`, not entered yet. Raises DependencyError."""
+    from streamdet.detectors.device_detector import DeviceDetector
+    from streamdet.detectors.tensorrt_plans import PlanCache, plan_folder
+    from streamdet.device import Device
+
+    runtime = _runtime(config.model.backend)
+    folder = plan_folder(config.gpu.plans, engines)
+
+    def make(file: ModelFile, opened: Device) -> DeviceBackend:
+        if runtime == "tensorrt":
+            from streamdet.detectors.tensorrt_backend import TensorRtBackend
+
+            return TensorRtBackend(file, name=path.name, device=opened, config=config.gpu, cache=PlanCache(folder))
+        from streamdet.detectors.onnxruntime_cuda import OnnxRuntimeCudaBackend
+
+        return OnnxRuntimeCudaBackend(file, device=opened, config=config.gpu)
+
+    return DeviceDetector(
+        config.model, path, device=Device(device), gpu=config.gpu, folder=folder, make_backend=make
+    )
+
+
+def gpu_packer(detector: DeviceDetector) -> Packer:
+    """A packer for one stream, whose batches `detector` (entered) is given."""
+    from streamdet.tiles.pack_cuda import CudaPacker
+    from streamdet.tiles.pack_graph import GraphPacker
+
+    return GraphPacker(detector.input, detector.frame, CudaPacker(detector.input, detector.device))
