@@ -1,6 +1,7 @@
 """Whether a network runs on a GPU, with what, and the parts for it. `assemble` asks here; nothing heavy is loaded on a CPU.
 
-``--device auto`` uses a GPU where all is there for it, and says with -v what is missing where it is not. ``--device cuda:N`` insists.
+``--device auto`` uses a GPU where all is there for it, and says with -v what is missing where it is not; ``--device cuda:N``
+insists.
 """
 
 from __future__ import annotations
@@ -20,9 +21,8 @@ if TYPE_CHECKING:
     from streamdet.detectors.device_detector import DeviceDetector
     from streamdet.detectors.spec import ModelFile
     from streamdet.device import Device
-    from streamdet.protocols import Packer
 
-__all__ = ["device_of", "gpu_detector", "gpu_packer"]
+__all__ = ["device_of", "gpu_detector"]
 
 _LOG = logging.getLogger(__name__)
 Runtime = Literal["tensorrt", "onnxruntime"]
@@ -108,14 +108,4 @@ def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> Devi
 
         return OnnxRuntimeCudaBackend(file, device=opened, config=config.gpu)
 
-    return DeviceDetector(
-        config.model, path, device=Device(device), gpu=config.gpu, folder=folder, make_backend=make
-    )
-
-
-def gpu_packer(detector: DeviceDetector) -> Packer:
-    """A packer for one stream, whose batches `detector` (entered) is given."""
-    from streamdet.tiles.pack_cuda import CudaPacker
-    from streamdet.tiles.pack_graph import GraphPacker
-
-    return GraphPacker(detector.input, detector.frame, CudaPacker(detector.input, detector.device))
+    return DeviceDetector(config.model, path, device=Device(device), gpu=config.gpu, folder=folder, make_backend=make)
