@@ -36,6 +36,12 @@ def add(commands: Any) -> None:
     sub.add_argument("--host", metavar="ADDRESS", help="listen there (default 127.0.0.1; elsewhere a token is needed)")
     sub.add_argument("--port", type=int, metavar="N", help="port of the page and the API (default 8080)")
     sub.add_argument("--model", metavar="NAME|PATH", help="another model; without CONFIG.yaml: pictures over HTTP")
+    sub.add_argument(
+        "--urls",
+        action="store_true",
+        default=None,
+        help="without CONFIG.yaml: requests may name pictures by http(s) address, on the public internet only",
+    )
     sub.add_argument("-v", "--verbose", action="count", default=0, help="say more (-vv: everything)")
     sub.set_defaults(command=run)
 
@@ -105,8 +111,36 @@ def front(station: Station, config: Config, hub: Hub | None, settings: Settings)
 
 
 def _serve_pictures(arguments: argparse.Namespace) -> int:
-    """Without cameras: pictures in, detections out, over HTTP."""
-    raise UsageError("no CONFIG.yaml given; it names the cameras, for example `cameras: {court: {source: rtsp://...}}`")
+    """Without cameras: pictures in, detections out, over HTTP, as PaddleX's small object detection service."""
+    from streamdet.config import Config, with_values
+
+    if arguments.model is None:
+        raise UsageError(
+            "neither CONFIG.yaml nor --model given; the first names cameras, for example `cameras: {court: {source: "
+            "rtsp://...}}`, the second serves pictures over HTTP"
+        )
+    named = {
+        "serve.host": arguments.host,
+        "serve.port": arguments.port,
+        "model.name": arguments.model,
+        "pictures.urls": arguments.urls,
+    }
+    config = with_values(Config(), {leaf: value for leaf, value in named.items() if value is not None})
+    try:
+        from streamdet.service.pictures import serving
+    except ImportError as error:
+        raise DependencyError(
+            f"serving pictures needs {error.name}; install it with pip install 'streamdet[serve]'"
+        ) from None
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before any thread is there: all inherit it
+    try:
+        with serving(config) as server:
+            print(f"streamdet: pictures at {server.url}/small-object-detection", file=sys.stderr, flush=True)
+            number = signal.sigwait(ends)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+    return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_DONE
 
 
 class Watch:

@@ -19,6 +19,7 @@ import msgspec
 from streamdet.config.cameras import CameraConfig, LiveConfig
 from streamdet.config.delivery import StoreConfig
 from streamdet.config.gpu import GpuConfig, Precision
+from streamdet.config.pictures import PicturesConfig
 from streamdet.config.record import BroadcastConfig, KeepConfig, RecordConfig
 from streamdet.config.secrets import reveal
 from streamdet.config.serve import ServeConfig
@@ -54,6 +55,7 @@ __all__ = [
     "ModelConfig",
     "MotionConfig",
     "OutputConfig",
+    "PicturesConfig",
     "Point",
     "Precision",
     "RecordConfig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from streamdet.config.cameras import CameraConfig, CameraName, LiveConfig
 from streamdet.config.delivery import StoreConfig
 from streamdet.config.gpu import GpuConfig
+from streamdet.config.pictures import PicturesConfig
 from streamdet.config.record import BroadcastConfig, RecordConfig
 from streamdet.config.serve import ServeConfig
 from streamdet.config.tree import (
@@ -41,5 +42,6 @@ class Config(Node, frozen=True):
     cameras: dict[CameraName, CameraConfig] = {}
     store: StoreConfig = StoreConfig()
     serve: ServeConfig = ServeConfig()
+    pictures: PicturesConfig = PicturesConfig()
     record: RecordConfig = RecordConfig()
     broadcast: BroadcastConfig = BroadcastConfig()

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -39,8 +39,10 @@ OPERATIONS: tuple[Operation, ...] = (
 _TRIES, _TRIES_S = 10, 60.0  # wrong tokens in so many seconds, from anywhere: then nobody may try
 
 
-def make_app(desk: Desk, *, keys: Keys, extra: Sequence[BaseRoute] = ()) -> Starlette:
-    """The application; `extra`: more routes under the same guard."""
+def make_app(
+    desk: Desk, *, keys: Keys, extra: Sequence[BaseRoute] = (), bodies: Mapping[str, int] | None = None
+) -> Starlette:
+    """The application; `extra`: more routes under the same guard, `bodies`: paths that take larger bodies than the others."""
     openapi = msgspec.json.encode(document(OPERATIONS, token=keys.needed))
 
     async def openapi_json(request: Request) -> Response:
@@ -68,7 +70,7 @@ def make_app(desk: Desk, *, keys: Keys, extra: Sequence[BaseRoute] = ()) -> Star
             *extra,
         ],
         middleware=[
-            Middleware(Guard, keys=keys, hosts=[serve.host, *serve.hosts], body_bytes=serve.body_bytes),
+            Middleware(Guard, keys=keys, hosts=[serve.host, *serve.hosts], body_bytes=serve.body_bytes, bodies=bodies),
         ],
         exception_handlers={HTTPException: _http_problem, Exception: _our_fault},
         lifespan=lifespan,

@@ -31,5 +31,15 @@ def front(
     """Listening while entered. `recordings`: where clips and snapshots lie. Raises ConfigError, StartupError."""
     keys = keys_of(config.serve)
     desk = Desk(config, station, hub, overlay=overlay, recordings=recordings)
-    with Server(make_app(desk, keys=keys, extra=extra), config.serve) as server:
-        yield server
+    with contextlib.ExitStack() as opened:
+        bodies = {}
+        if (
+            config.pictures.enabled
+        ):  # beside the cameras, with a network of its own: a picture must not delay a frame's turn
+            from streamdet.predictor import Predictor
+            from streamdet.service.paddlex import PATH, routes
+
+            predictor = opened.enter_context(Predictor(config))
+            extra = [*extra, *routes(predictor, config.pictures)]
+            bodies[PATH] = config.pictures.body_bytes
+        yield opened.enter_context(Server(make_app(desk, keys=keys, extra=extra, bodies=bodies), config.serve))

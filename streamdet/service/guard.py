@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http.cookies import SimpleCookie
 from urllib.parse import urlsplit
 
@@ -80,13 +80,22 @@ class Keys:
 
 
 class Guard:
-    """`hosts`: the names this server is known by, checked where no token protects it."""
+    """`hosts`: the names this server is known by, checked where no token protects it. `bodies`: limits of single paths."""
 
-    def __init__(self, app: ASGIApp, *, keys: Keys, hosts: Sequence[str], body_bytes: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        keys: Keys,
+        hosts: Sequence[str],
+        body_bytes: int,
+        bodies: Mapping[str, int] | None = None,
+    ) -> None:
         self._app = app
         self._keys = keys
         self._hosts = {host.lower() for host in (*hosts, *_LOCAL)}
         self._body_bytes = body_bytes
+        self._bodies = bodies or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -160,9 +169,10 @@ class Guard:
     # ---------------------------------------------------------------------------------------------------------- limits
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send, headers: Headers) -> None:
-        too_much = f"the body is larger than {self._body_bytes} bytes, which is serve.body_bytes"
+        most = self._bodies.get(scope["path"], self._body_bytes)
+        too_much = f"the body is larger than {most} bytes, which is {self._limit_name(scope['path'])}"
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > self._body_bytes:
+        if not length.isdecimal() or int(length) > most:
             await problem(413, too_much)(scope, receive, send)
             return
         taken = 0
@@ -171,11 +181,14 @@ class Guard:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > self._body_bytes:
+            if taken > most:
                 raise HTTPException(413, too_much)  # becomes an answer where the body is read
             return message
 
         await self._app(scope, receive_limited, send)
+
+    def _limit_name(self, path: str) -> str:
+        return "pictures.body_bytes" if path in self._bodies else "serve.body_bytes"
 
 
 def _host_of(value: str) -> str:
