@@ -160,6 +160,7 @@ class Camera:
         return {key: counts.get(key, 0) + value for key, value in now.items()}
 
     def status(self) -> CameraStatus:
+        epoch = self._epoch if self.stream is None else self._source.epoch  # before the counts, which grow first
         counts = self._counts()
         totals: dict[str, Any] = {key: value for key, value in counts.items() if "." not in key}
         dropped = {key.removeprefix("dropped."): value for key, value in counts.items() if "." in key}
@@ -168,7 +169,7 @@ class Camera:
             state: CameraState = "paused" if self.paused else "failed" if self.reason else "opening"
             return CameraStatus(
                 name=self.name, uri=self._uri, state=state, reason=self.reason, since_s=round(now_s - self._since_s, 3),
-                epoch=self._epoch, dropped=dropped, **totals,
+                epoch=epoch, dropped=dropped, **totals,
             )  # fmt: skip
         stream, source = self.stream, self._source
         ages = stream.ages_s.percentiles(50, 95)
@@ -181,7 +182,7 @@ class Camera:
             state=_STATES[source.state],
             reason=source.reason,
             since_s=round(now_s - source.since_s, 3),
-            epoch=source.epoch,
+            epoch=epoch,
             frame_wh=source.info.frame_wh,
             fps_in=round(stream.arrivals.per_s(), 2),
             fps_out=round(stream.departures.per_s(), 2),

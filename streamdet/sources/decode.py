@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import threading
 import time
@@ -14,6 +15,7 @@ from av.container import InputContainer
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from streamdet.sources.loss import LossWatch
 from streamdet.sources.tap import Tapping
 
 __all__ = ["Decoder", "Opened"]
@@ -42,7 +44,8 @@ class Decoder:
     FFmpeg waits for ever for a camera that hangs; so with `device`, its descriptor, nothing is read from it before it
     has something, and silence of `device_timeout_s` ends the iterator with ``ended_by`` a TimeoutError.
 
-    Every packet read is shown to `tapping`, before it is decoded.
+    Every packet read is shown to `tapping`, before it is decoded. With `loss`, pictures that are not whole are not yielded.
+    Packets that give no picture at all for `patience_s` (0: for ever) end the iterator as silence does.
 
     ``close()`` may come from any thread. While FFmpeg works on the container it is not touched: the iterator then frees
     it when FFmpeg comes back, at the latest after the container's read time-out.
@@ -58,6 +61,8 @@ class Decoder:
         device: int | None = None,
         device_timeout_s: float = 0.0,
         tapping: Tapping | None = None,
+        loss: LossWatch | None = None,
+        patience_s: float = 0.0,
     ) -> None:
         self.damaged = 0
         self.packets = 0
@@ -76,6 +81,8 @@ class Decoder:
         self._device = device
         self._device_timeout_s = device_timeout_s
         self._tapping = tapping
+        self._loss = loss
+        self._patience_s = patience_s
         self._second: InputContainer | None = None
         self._closed = threading.Event()
         self._at_work = threading.Lock()
@@ -110,9 +117,10 @@ class Decoder:
         """Yields (frame, ``time.monotonic()`` when it left the decoder). Every frame has a time base."""
         packets: Iterator[Packet[VideoStream]] | None = None
         read_errors = 0
+        last_s = time.monotonic()
         more = True
         while more:
-            with self._at_work:
+            with self._at_work, self._reading() as read:
                 if self._container is None or self.closed:
                     self._free()
                     return
@@ -129,18 +137,28 @@ class Decoder:
                     if self._may_go_on(error) and read_errors <= _READ_ERRORS_IN_A_ROW:
                         continue
                 more = packet is not None
+                read.append(packet)
                 if self._tapping is not None and packet is not None and packet.size:
                     self._tapping(self._stream(), packet, time.monotonic())
                 frames = self._decode(packet)
             now_s = time.monotonic()
+            if frames:
+                last_s = now_s
+            elif more and self._patience_s and now_s - last_s > self._patience_s:
+                self.ended_by = TimeoutError(f"no picture could be decoded for {self._patience_s:g} s")
+                return
             for frame in frames:
                 if frame.time_base is None:  # as PyAV leaves it when a decoder is emptied by hand
                     frame.time_base = self._time_base
                 self._yielded += 1
                 self._interlaced = self._interlaced or frame.interlaced_frame
-                yield frame, now_s
+                if self._loss is None or self._loss.passes(frame):
+                    yield frame, now_s
             if self.closed:
                 self.close()
+
+    def _reading(self) -> contextlib.AbstractContextManager[list[Packet[VideoStream] | None]]:
+        return contextlib.nullcontext([]) if self._loss is None else self._loss.reading()
 
     def _device_is_ready(self) -> bool:
         """Wait until reading cannot block; False when closed meanwhile. Raises TimeoutError."""
@@ -180,6 +198,8 @@ class Decoder:
             if self._replay is not None and self._replay.count:
                 return self._start_again(self._replay, at_end=at_end)
             self.damaged += 1
+            if self._loss is not None:
+                self._loss.damaged()
             return []
         if self._replay is not None:
             self._replay.shown.extend(frame.pts for frame in frames)

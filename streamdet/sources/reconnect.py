@@ -62,13 +62,14 @@ class Reconnecting:
         self.on_loss: Callable[[], None] | None = None
         self.epoch = first_epoch
         self.reconnects = 0
-        self.reason: str | None = None
         self.since_s = time.monotonic()  # of the present state
         self.last_frame_s: float | None = None
         self._make, self._config, self._patient, self._again = make, config, patient, again
         self._info = SourceInfo(stream, uri, None, live=True)
         self._state: SourceState = "opening"
-        self.index = first_index  # of the next frame
+        self._reason: str | None = None
+        self._tainted = 0
+        self.index = self._first_index = first_index  # of the next frame
         self._earlier: Counter[str] = Counter()
         self._warned: list[str] = []
         self._source: Source | None = None
@@ -91,6 +92,19 @@ class Reconnecting:
         if self._state == "running" and self.silence_s > self._config.stalled_s:
             return "stalled"
         return self._state
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not running."""
+        if self.state != "stalled":
+            return self._reason
+        damaged = self.counts.get("tainted", 0) > self._tainted
+        why = (
+            "what comes is damaged on the way; use TCP, or a better link"
+            if damaged
+            else "check the camera and the network"
+        )
+        return f"{self._info.uri} gave no picture for {self.silence_s:.0f} s: {why}"
 
     @property
     def silence_s(self) -> float:
@@ -167,8 +181,9 @@ class Reconnecting:
         source.__enter__()
         info = source.info
         self._info = replace(info, live=info.live or self._patient)
-        self.epoch += self._had_frames
+        self._first_index = self.index
         self.reconnects += self._had_frames and not self._again
+        self.epoch += self._had_frames
         self._had_frames = False
         if self._closed.is_set() or self._paused:  # meanwhile
             source.close()
@@ -180,8 +195,9 @@ class Reconnecting:
         self.last_frame_s = time.monotonic()
         if self.last_frame_s - self.since_s > GOOD_AFTER_S:
             self._gone_since_s = self.last_frame_s
-        frame = replace(frame, index=self.index, epoch=self.epoch)
-        self.index += 1
+        frame = replace(frame, index=self._first_index + frame.index, epoch=self.epoch)
+        self.index = frame.index + 1
+        self._tainted = self.counts.get("tainted", 0)
         return frame
 
     def _leave(self) -> None:
@@ -199,7 +215,7 @@ class Reconnecting:
         gone_s = time.monotonic() - self._gone_since_s
         # a server that is starting up does not know its paths yet: a stream that ran is given a minute
         refused = isinstance(error, SourceRefusedError) and (not self.index or gone_s > PATIENCE_S)
-        if self.reason is None:
+        if self._reason is None:
             log.warning("%s: %s", self._info.stream, error)
         was_running = self._state == "running"
         self._be("refused" if refused else "lost", str(error))
@@ -232,6 +248,6 @@ class Reconnecting:
     def _be(self, state: SourceState, reason: str | None) -> None:
         if state != self._state:
             self.since_s = time.monotonic()
-            if state == "running" and self.reason is not None:
+            if state == "running" and self._reason is not None:
                 log.warning("%s: running again", self._info.stream)
-        self._state, self.reason = state, reason
+        self._state, self._reason = state, reason

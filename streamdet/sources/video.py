@@ -22,6 +22,7 @@ from streamdet.errors import SourceLostError, SourceOpenError, redact
 from streamdet.sources.clock import MediaClock, utc_now
 from streamdet.sources.decode import Decoder, Opened
 from streamdet.sources.hardware import accelerator
+from streamdet.sources.loss import LossWatch
 from streamdet.sources.opening import (
     ALWAYS_LIVE,
     descriptor_of,
@@ -54,7 +55,8 @@ class VideoSource:
     counted, and told in :attr:`warnings`: sentences for the user, without secrets.
 
     ``counts``: "decoded" frames; "damaged" packets that gave no picture or are missing from the file; "concealed"
-    frames among the decoded ones that the decoder patched up; "skipped" is 0 here.
+    frames among the decoded ones that the decoder patched up; "tainted" frames of a live stream that were not given out because
+    something had been lost on the way (see `streamdet.sources.loss`); "skipped" is 0 here.
 
     ``close()`` may come from any thread: the iterator ends with the next packet, at the latest after
     ``config.read_timeout_s``. Entered and iterated once. The picture's size may change in the middle of a stream.
@@ -76,7 +78,7 @@ class VideoSource:
         epoch: int = 0,
         hwaccel: str | None = None,
     ) -> None:
-        self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "skipped": 0}
+        self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "tainted": 0, "skipped": 0}
         self.warnings: list[str] = []
         self._uri, self._stream, self._config, self._live = uri, stream, config, live
         self._format, self._options = format, options
@@ -112,6 +114,8 @@ class VideoSource:
             device=descriptor_of(self._uri) if self._format == _CAMERAS else None,
             device_timeout_s=self._config.read_timeout_s,
             tapping=Tapping(self._tap, stream=self._stream, epoch=self._epoch) if self._tap is not None else None,
+            loss=LossWatch(self.counts) if live else None,
+            patience_s=self._config.read_timeout_s if live else 0.0,
         )
         self._frames = iter(self._decoder)
         try:
@@ -169,7 +173,7 @@ class VideoSource:
             pts_s = clock(decoded.pts, decoded.dts, decoded.time_base, step_s=step_s)
             frame = Frame(
                 stream=self._stream,
-                index=self.counts["decoded"],
+                index=self.counts["decoded"] + self.counts["tainted"],
                 pts_s=pts_s,
                 picture=picture,
                 captured_s=captured_s,
