@@ -128,6 +128,7 @@ def post(
             started_s = time.monotonic()
             try:
                 yield watching
+                time.sleep(max(0.0, started_s + LASTS_S - time.monotonic()))
             finally:
                 witness, lasted_s = watching.status("witness"), time.monotonic() - started_s
                 station.stop()
