@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamdet.commands import build, compare, evaluate, serve, widen
+from streamdet.commands import build, compare, evaluate, serve, tune, widen
 
 __all__ = ["COMMANDS"]
 
@@ -18,4 +18,5 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     serve.add,
     widen.add,
     compare.add,
+    tune.add,
 )

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from streamdet.scoring.labels import Found, Labels
 from streamdet.scoring.pairing import DISTRACTORS, Pairing
 
-__all__ = ["DISTRACTORS", "Band", "PointScore", "TrackScore", "demo_score", "point_score"]
+__all__ = ["DISTRACTORS", "Band", "PointScore", "TrackScore", "demo_score", "point_score", "speeds"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -179,7 +179,7 @@ class _Scored(Pairing):
             first_delay_s=delay / fps if delay is not None and fps else None,
             never_found=never,
             id_switches=switches,
-            recall_by_speed=_bands(_speeds(labels), _SPEED_EDGES, self.by >= 0, labels.visible),
+            recall_by_speed=_bands(speeds(labels), _SPEED_EDGES, self.by >= 0, labels.visible),
             recall_by_size=_bands(_sizes(labels), _SIZE_EDGES, self.by >= 0, labels.visible),
         )
 
@@ -256,7 +256,7 @@ class _Scored(Pairing):
         )
 
 
-def _speeds(labels: Labels) -> F64:
+def speeds(labels: Labels) -> F64:
     """(N,) px per frame, from the same target's place one frame before and after; NaN where neither is known."""
     order = np.lexsort((labels.frame, labels.id))
     frame, id, centre = labels.frame[order], labels.id[order], labels.centre[order]
