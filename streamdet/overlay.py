@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from streamdet.config import CameraConfig, Config, Line, Zone
+from streamdet.config import CameraConfig, Config, Line, Zone, from_tree, to_tree
 from streamdet.errors import ConfigError, OutputError
 
 __all__ = ["Overlay", "overlay_path"]
@@ -56,7 +56,7 @@ class Overlay:
 
     def apply(self, config: Config) -> Config:
         """`config` with the changes put over it. A change to a camera that is no longer in the file is left out."""
-        tree = msgspec.to_builtins(config)
+        tree = to_tree(config)
         cameras: dict[str, Any] = tree.setdefault("cameras", {})
         for name in self._changes.removed:
             cameras.pop(name, None)
@@ -65,9 +65,9 @@ class Overlay:
             if name in cameras or change.source:
                 cameras[name] = {**cameras.get(name, {}), **values}
         try:
-            return msgspec.convert(tree, Config)
-        except msgspec.ValidationError as error:
-            raise ConfigError(f"{self.path}: {error}; mend or delete that file") from None
+            return from_tree(tree, origin=str(self.path))
+        except ConfigError as error:
+            raise ConfigError(f"{error}; mend or delete that file") from None
 
     def added(self, camera: str) -> bool:
         """Whether the camera came by the API."""

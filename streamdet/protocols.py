@@ -154,13 +154,16 @@ class Sink(_Managed, Protocol):
 class EventLog(Protocol):
     """Events of all streams in the order they happened, and how far each destination has got with them. Thread-safe.
 
-    ``cursor`` is where a destination goes on (a new one: with the next event); ``advance`` says that everything up to `seq`
-    arrived; ``bury`` keeps an event that a destination refused. ``listen`` calls `wake` whenever there may be more to read, from
-    another thread, until what it returned is called.
+    ``last_seq`` is the newest that can be read, ``appended_seq`` the newest there is (on its way to the disk). ``cursor`` is
+    where a destination goes on (a new one: with the next event); ``advance`` says that everything up to `seq` arrived;
+    ``retire`` that it is not served for now; ``bury`` keeps an event it refused; ``overtaken`` counts what was dropped before it
+    took it. ``listen`` calls `wake` from another thread whenever there may be more to read, until what it returned is called.
     """
 
     @property
     def last_seq(self) -> int: ...
+    @property
+    def appended_seq(self) -> int: ...
     def after(self, seq: int, limit: int) -> list[StoredEvent]: ...
     def listen(self, wake: Callable[[], None]) -> Callable[[], None]: ...
     def cursor(self, name: str) -> int: ...

@@ -17,8 +17,19 @@ from typing import Any
 import msgspec
 
 from streamdet.config.cameras import CameraConfig, LiveConfig
-from streamdet.config.delivery import StoreConfig
+from streamdet.config.delivery import (
+    EventLogConfig,
+    KafkaConfig,
+    MqttConfig,
+    OnlyConfig,
+    PostgresConfig,
+    StoreConfig,
+    WebhookConfig,
+    secret_of,
+)
+from streamdet.config.event_address import move_addresses
 from streamdet.config.gpu import GpuConfig, Precision
+from streamdet.config.hidden import Hidden, HiddenAddress, read, shown, written
 from streamdet.config.pictures import PicturesConfig
 from streamdet.config.record import BroadcastConfig, KeepConfig, RecordConfig
 from streamdet.config.secrets import reveal
@@ -39,7 +50,7 @@ from streamdet.config.tree import (
     Zone,
 )
 from streamdet.config.whole import Config
-from streamdet.errors import ConfigError
+from streamdet.errors import ConfigError, redact
 
 __all__ = [
     "Anchor",
@@ -47,16 +58,23 @@ __all__ = [
     "CameraConfig",
     "Config",
     "DrawConfig",
+    "EventLogConfig",
     "GpuConfig",
+    "Hidden",
+    "HiddenAddress",
+    "KafkaConfig",
     "KeepConfig",
     "Line",
     "LiveConfig",
     "MergeConfig",
     "ModelConfig",
     "MotionConfig",
+    "MqttConfig",
+    "OnlyConfig",
     "OutputConfig",
     "PicturesConfig",
     "Point",
+    "PostgresConfig",
     "Precision",
     "RecordConfig",
     "RulesConfig",
@@ -65,12 +83,16 @@ __all__ = [
     "StoreConfig",
     "TilesConfig",
     "TrackerConfig",
+    "WebhookConfig",
     "Zone",
     "from_text",
     "from_tree",
     "json_schema",
     "load",
     "reveal",
+    "secret_of",
+    "to_shown_tree",
+    "to_tree",
     "to_yaml",
     "with_values",
 ]
@@ -106,7 +128,7 @@ def from_tree(tree: Any, *, origin: str = "configuration") -> Config:
     """Validate a plain tree of dicts and lists. Raises ConfigError naming `origin` and the path of the bad value."""
     _refuse_nan(tree, origin, "")
     try:
-        return msgspec.convert(tree, Config)
+        return msgspec.convert(move_addresses(tree), Config, dec_hook=read)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {_readable(str(error))}") from None
 
@@ -121,7 +143,7 @@ def _refuse_nan(tree: Any, origin: str, path: str) -> None:
 
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """A copy with dotted leaves set: ``{"tiles.look": "all"}``. Raises ConfigError for an unknown path or a bad value."""
-    tree = msgspec.to_builtins(config)
+    tree = to_tree(config)
     for dotted, value in values.items():
         node, parts = tree, dotted.split(".")
         for depth, part in enumerate(parts):
@@ -137,16 +159,29 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     return from_tree(tree, origin="settings")
 
 
+def to_tree(config: Config) -> dict[str, Any]:
+    """A plain tree that ``from_tree`` reads again: secrets as they are, so not to be shown."""
+    tree: dict[str, Any] = msgspec.to_builtins(config, enc_hook=written)
+    return tree
+
+
+def to_shown_tree(config: Config) -> dict[str, Any]:
+    """A plain tree to be shown: secrets and the credentials in addresses are ``***``."""
+    tree: dict[str, Any] = shown(msgspec.to_builtins(config, enc_hook=str), redact)
+    return tree
+
+
 def to_yaml(config: Config) -> str:
+    """The configuration as a file, to be printed: secrets and the credentials in addresses are ``***``."""
     import yaml
 
-    text: str = yaml.safe_dump(msgspec.to_builtins(config), sort_keys=False, default_flow_style=None, width=110)
+    text: str = yaml.safe_dump(to_shown_tree(config), sort_keys=False, default_flow_style=None, width=110)
     return text
 
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of a configuration file, for editors."""
-    schema = msgspec.json.schema(Config)
+    schema = msgspec.json.schema(Config, schema_hook=lambda kind: {"type": "string", "writeOnly": True})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "streamdet configuration", **schema}
 
 

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from streamdet.config.cameras import CameraConfig, CameraName, LiveConfig
-from streamdet.config.delivery import StoreConfig
+from streamdet.config.delivery import (
+    EventLogConfig,
+    KafkaConfig,
+    MqttConfig,
+    PostgresConfig,
+    StoreConfig,
+    WebhookConfig,
+)
 from streamdet.config.gpu import GpuConfig
 from streamdet.config.pictures import PicturesConfig
 from streamdet.config.record import BroadcastConfig, RecordConfig
@@ -41,6 +48,11 @@ class Config(Node, frozen=True):
     live: LiveConfig = LiveConfig()
     cameras: dict[CameraName, CameraConfig] = {}
     store: StoreConfig = StoreConfig()
+    mqtt: MqttConfig | None = None
+    webhooks: list[WebhookConfig] = []
+    kafka: KafkaConfig | None = None
+    postgres: PostgresConfig | None = None
+    event_log: EventLogConfig | None = None
     serve: ServeConfig = ServeConfig()
     pictures: PicturesConfig = PicturesConfig()
     record: RecordConfig = RecordConfig()

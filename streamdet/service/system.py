@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from streamdet import __version__
-from streamdet.config import Config, from_text, json_schema
+from streamdet.config import Config, from_text, json_schema, to_shown_tree
 from streamdet.errors import StreamdetError, redact
 from streamdet.service.contract import CameraState, ConfigText, Delivery, Health, StationState, Verdict
 from streamdet.service.desk import Desk
@@ -87,7 +87,7 @@ def get_config(desk: Desk, ask: Ask) -> dict[str, Any]:
 
 
 def shown(config: Config) -> dict[str, Any]:
-    tree: dict[str, Any] = _without_secrets(msgspec.to_builtins(config))
+    tree: dict[str, Any] = _without_secrets(to_shown_tree(config))
     return tree
 
 

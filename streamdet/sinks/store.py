@@ -217,6 +217,11 @@ class EventStore:
         """Of the newest event that can be read."""
         return self._last_seq if self._trouble else self._on_disk
 
+    @property
+    def appended_seq(self) -> int:
+        """Of the newest event, readable or on its way."""
+        return self._last_seq
+
     def after(self, seq: int, limit: int = 500) -> list[StoredEvent]:
         """The events that follow `seq`, oldest first. Raises sqlite3.Error if the file cannot be read."""
         with self._changed:
