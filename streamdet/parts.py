@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from streamdet.config import Config
 from streamdet.enduring import Enduring
@@ -12,11 +15,13 @@ from streamdet.protocols import Rules, Sink
 from streamdet.types import SourceInfo
 
 if TYPE_CHECKING:
+    from streamdet.camera import CameraStatus
+    from streamdet.delivery import Deliveries
     from streamdet.recording.recorder import Recorder
     from streamdet.sinks.hub import Hub
     from streamdet.sinks.store import EventStore
 
-__all__ = ["open_store", "recorded_rules", "sinks_of"]
+__all__ = ["open_deliveries", "open_store", "recorded_rules", "sinks_of"]
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +33,24 @@ def open_store(config: Config, stack: contextlib.ExitStack) -> EventStore | None
     from streamdet.sinks.store import EventStore
 
     return stack.enter_context(EventStore(config.store.path or STORE, config.store))
+
+
+def open_deliveries(
+    config: Config, store: EventStore | None, cameras: Callable[[], Sequence[CameraStatus]], stack: contextlib.ExitStack
+) -> Deliveries | None:
+    """Those whom events are told, served until `stack` is left, which drains. Raises ConfigError, DependencyError."""
+    if store is None:
+        return None
+    from streamdet.delivery import Deliveries
+
+    def statuses() -> dict[str, dict[str, Any]]:
+        return {status.name: msgspec.to_builtins(status) for status in cameras()}
+
+    def facts() -> dict[str, Any]:
+        status = store.status()
+        return {"store": {"state": status.state, "events": status.events, "lost": status.lost}}
+
+    return stack.enter_context(Deliveries(config, store, cameras=statuses, facts=facts))
 
 
 def recorded_rules(rules: Rules, recorder: Recorder | None, store: EventStore | None) -> Rules:

@@ -18,6 +18,7 @@ from streamdet.protocols import Detector
 from streamdet.stream import Stream
 
 if TYPE_CHECKING:
+    from streamdet.delivery import Deliveries
     from streamdet.recording.archive import Archive
     from streamdet.sinks.hub import Hub
     from streamdet.sinks.store import EventStore
@@ -34,8 +35,8 @@ class Station:
     """The cameras of `config`, side by side through one detector. All methods but ``run`` may be called from any thread.
 
     ``run`` brings the detector up on the calling thread, which then owns it, and returns after ``stop``. With `hub`, every
-    camera's Results are put on offer there. ``store`` is the event store while it runs, ``archive`` the folder of clips and
-    snapshots if there is one. ``ready`` is set once the detector is up;
+    camera's Results are put on offer there. While it runs, ``store`` is the event store, ``deliveries`` tell its events to
+    others, and ``archive`` is the folder of clips and snapshots if there is one. ``ready`` is set once the detector is up;
     ``beat_s`` (monotonic) moves on while the processing thread is alive.
     """
 
@@ -44,6 +45,7 @@ class Station:
         self.hub = hub
         self.store: EventStore | None = None
         self.archive: Archive | None = None
+        self.deliveries: Deliveries | None = None
         self.detector: Detector | None = None
         self.ready = threading.Event()
         self.beat_s = time.monotonic()
@@ -59,12 +61,13 @@ class Station:
     def run(self) -> None:
         """Raises StreamdetError if the detector or the store cannot be brought up."""
         from streamdet.media import open_archive
-        from streamdet.parts import open_store
+        from streamdet.parts import open_deliveries, open_store
 
         keeper = threading.Thread(target=self._keep, name="station", daemon=True)
         with contextlib.ExitStack() as stack:
             self.store = open_store(self.config, stack)
             self.archive = open_archive(self.config.record, stack)
+            self.deliveries = open_deliveries(self.config, self.store, self.cameras, stack)
             self.detector = stack.enter_context(make_detector(self.config))
             with self._lock:
                 for camera in self._cameras.values():
@@ -82,6 +85,8 @@ class Station:
         """Finish what is under way: tracks end, sinks are drained. With `abort`, do not wait for what is still queued."""
         self._stopped.set()
         self._pipeline.stop(abort=abort)
+        if abort and self.deliveries is not None:
+            self.deliveries.hurry()
 
     def cameras(self) -> tuple[CameraStatus, ...]:
         with self._lock:
@@ -139,11 +144,11 @@ class Station:
     def reload(self, config: Config) -> list[str]:
         """Take over another configuration; only cameras whose settings differ start anew. Returns what changed, in words.
 
-        Raises ConfigError, and then nothing was changed.
+        Raises ConfigError or DependencyError, and then nothing was changed.
         """
         for name, camera in config.cameras.items():
             Camera(name, camera, config)  # a mistake is told before anything is touched
-        said = []
+        said = [] if self.deliveries is None else self.deliveries.reload(config)
         with self._lock:
             before, self.config = self.config, config
             for name in [name for name in self._cameras if name not in config.cameras]:

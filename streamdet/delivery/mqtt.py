@@ -29,6 +29,7 @@ CONNECT_S = 10.0
 KEEPALIVE_S = 30
 PUBLISHED_AT_ONCE = 20  # messages without acknowledgement, as mosquitto allows
 BESIDE = 64  # messages that are no events and not acknowledged yet, at most
+LOOK_S = 0.5  # statuses of cameras are looked at this often
 GOODBYE_S = 3.0
 REFUSALS = ("not authorized", "bad user name", "banned", "bad authentication", "client identifier", "use another")
 
@@ -77,7 +78,7 @@ class MqttDestination:
         self._settled = 0
         self._announced: dict[str, Message] = {}
         self._statuses: dict[str, bytes] = {}
-        self._told_s = 0.0
+        self._told_s = self._looked_s = 0.0
         self._birth = threading.Event()
 
     @property
@@ -96,7 +97,8 @@ class MqttDestination:
         self._message_of.clear()
         self._beside.clear()
         self._gone = None
-        self._announced, self._statuses, self._told_s = {}, {}, 0.0
+        self._announced, self._statuses = {}, {}
+        self._told_s = self._looked_s = 0.0
         if self._presence is None:
             self._presence = Presence(self._topics, self._log.kinds())
         self._presence.forget_told()
@@ -252,11 +254,15 @@ class MqttDestination:
 
     def _tell_beside(self, presence: Presence) -> None:
         """Counts that changed, statuses, discovery and statistics: what is true now, so nothing of it is kept for later."""
-        messages = []
-        if self._config.discovery:
-            messages += self._discoveries(presence)
-        messages += presence.changes()
+        messages = presence.changes()
         now_s = time.monotonic()
+        if now_s - self._looked_s >= LOOK_S or self._birth.is_set():
+            self._looked_s = now_s
+            messages += self._about_cameras(presence, now_s)
+        self._beside.update(self._publish(message) for message in messages)
+
+    def _about_cameras(self, presence: Presence, now_s: float) -> list[Message]:
+        messages = self._discoveries(presence) if self._config.discovery else []
         due = now_s - self._told_s >= self._config.stats_s or not self._told_s
         cameras = self._cameras()
         for name, status in cameras.items():
@@ -267,7 +273,7 @@ class MqttDestination:
         if due:
             self._told_s = now_s
             messages.append(Message(self._topics.stats, msgspec.json.encode({**self._facts(), "cameras": cameras})))
-        self._beside.update(self._publish(message) for message in messages)
+        return messages
 
     def _discoveries(self, presence: Presence) -> list[Message]:
         again = self._birth.is_set()
