@@ -133,7 +133,7 @@ def run(
     conf: float | Mapping[str, float] | None = None,
     iou: float | None = None,
     classes: str | Sequence[str | int] | None = None,
-    backend: Literal["auto", "onnxruntime", "openvino"] | None = None,
+    backend: Literal["auto", "onnxruntime", "openvino", "tensorrt"] | None = None,
     device: str | None = None,
     max_frames: int | None = None,
     output: str | os.PathLike[str] | None = None,

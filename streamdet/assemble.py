@@ -14,6 +14,7 @@ import numpy as np
 from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
+from streamdet.gpu import device_of, gpu_detector
 from streamdet.line import Line
 from streamdet.media import NamingRules, open_archive, recorder_of
 from streamdet.pipeline import Opener, Pipeline
@@ -110,9 +111,11 @@ def _open_once(spec: SourceSpec, config: Config, epoch: int, *, tap: PacketTap |
 
 def _decodes_on(config: Config) -> str | None:
     """The GPU that decodes: the one asked for, or the one the network runs on; None: the CPU does."""
-    named = config.model.device if config.model.device.lower().startswith("cuda") else None
     wanted = config.source.hwaccel
-    return None if wanted == "off" else named or ("cuda:0" if wanted == "cuda" else None)
+    if wanted == "off":
+        return None
+    device = device_of(config)
+    return device if device != "cpu" else "cuda:0" if wanted == "cuda" else None
 
 
 # --------------------------------------------------------------------------------------------------------------- models
@@ -179,6 +182,9 @@ def make_detector(config: Config) -> Detector:
             largest_px=config.motion.largest_px,
             threshold=MOTION_THRESHOLD if threshold is None else threshold,
         )
+    device = device_of(config)
+    if device != "cpu":
+        return gpu_detector(config, path, device, engines_folder())
     from streamdet.detectors.network import open_detector
 
     return open_detector(config.model, path)

@@ -36,29 +36,37 @@ _RUNTIMES = (
 def device_of(config: Config) -> str:
     """``cpu``, or the GPU the network runs on. Raises UsageError and StartupError for what was asked for and cannot be."""
     model = config.model
-    return _device_of(model.device.lower(), model.backend, model.name == "motion")
+    return _device_of(model.device, model.backend, model.name == "motion")
 
 
 @functools.cache
 def _device_of(device: str, backend: str, motion: bool) -> str:
-    if device == "cpu" or (motion and device == "auto"):
+    word = device.strip().lower()
+    if word == "cpu" or (motion and word == "auto"):
         if backend == "tensorrt":
             raise UsageError("--backend tensorrt runs on a GPU, not with --device cpu; leave one of the two away")
         return "cpu"
-    if device == "auto" and backend == "openvino":
+    if word == "auto" and backend == "openvino":
         return "cpu"
-    if device == "auto" and backend != "tensorrt":
+    if word == "auto" and backend != "tensorrt":
         missing = _missing(backend)
         if missing is None:
             return "cuda:0"
         _LOG.info("the network runs on the CPU: %s", missing)
         return "cpu"
-    index = 0 if device == "auto" else device_index(device)
+    index = 0 if word == "auto" else device_index(device)
     if motion:
         raise StartupError(f"device '{device}': `motion` runs on the CPU; use --device cpu or auto")
     if backend == "openvino":
         raise UsageError(f"--backend openvino runs on the CPU, not on {device}; use --backend tensorrt or onnxruntime")
-    require(f"cuda:{index}")
+    if word == "auto":
+        found = probe(0)
+        if isinstance(found, NoGpu):
+            raise StartupError(
+                f"--backend tensorrt needs a GPU, and {found.reason}; leave --backend away to use the CPU"
+            )
+    else:
+        require(device)
     return f"cuda:{index}"
 
 

@@ -80,9 +80,11 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     )
     model.add_argument("--max-det", type=int, metavar="N", help="at most so many detections per frame")
     model.add_argument(
-        "--backend", choices=("auto", "onnxruntime", "openvino"), help="auto: the faster one here, measured once"
+        "--backend", choices=("auto", "onnxruntime", "openvino", "tensorrt"), help="auto: the fastest one here"
     )
-    model.add_argument("--device", metavar="auto|cpu", help="where the network runs")
+    model.add_argument(
+        "--device", metavar="auto|cpu|cuda:0", help="where the network runs (auto: a GPU if all is there)"
+    )
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads for the network (default: all cores)")
     tiles = sub.add_argument_group("where it looks")
     tiles.add_argument("--tile", metavar="auto|none|640|960x540", help="tile size in px of the frame")

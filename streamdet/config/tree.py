@@ -88,7 +88,7 @@ class ModelConfig(Node, frozen=True):
     """Which network and what is kept of its output."""
 
     name: str = "auto"  # a name from `streamdet models`, a path, or "motion"
-    backend: Literal["auto", "onnxruntime", "openvino"] = "auto"
+    backend: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
     device: str = "auto"
     threads: Count = 0  # 0: all cores
     conf: Ratio | dict[str, Ratio] | None = None  # None: the model card's threshold

@@ -27,7 +27,7 @@ from streamdet.detectors.onnxruntime_backend import OnnxRuntimeBackend
 from streamdet.detectors.openvino_backend import OpenVinoBackend, installed
 from streamdet.detectors.sniff import noise
 from streamdet.detectors.spec import ModelFile
-from streamdet.errors import StartupError, StreamdetError
+from streamdet.errors import StartupError, StreamdetError, UsageError
 from streamdet.libcuda import require
 
 __all__ = ["cache_dir", "choose", "make_backend", "thread_count"]
@@ -61,7 +61,11 @@ def choose(config: ModelConfig, file: ModelFile) -> Name:
     """The runtime to use for `file`. Raises StartupError for a GPU that cannot be used, with the reason."""
     if config.device.lower() not in ("auto", "cpu"):
         require(config.device)
-        raise StartupError(f"device '{config.device}' is there, but no GPU backend is; use --device cpu or auto")
+        raise StartupError(
+            f"device '{config.device}' was asked of the part that runs on the CPU; use --device cpu or auto"
+        )
+    if config.backend == "tensorrt":
+        raise UsageError("--backend tensorrt needs a GPU; use --device cuda:0")
     if config.backend != "auto":
         return config.backend
     if not installed():

@@ -37,8 +37,11 @@ class DeviceBackend(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
-    def bind(self, shape: tuple[int, ...]) -> None:
-        """Be ready for tiles of this shape (without the batch): compile, allocate. May take minutes, and may wait."""
+    def bind(self, shape: tuple[int, ...]) -> int:
+        """Be ready for tiles of this shape (without the batch): compile, allocate. May take minutes, and may wait.
+
+        The number it returns is another one when the memory is: work recorded before must then not be replayed.
+        """
         ...
 
     def run(self, data: DeviceArray) -> DeviceRaw:

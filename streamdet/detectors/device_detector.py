@@ -102,6 +102,7 @@ class DeviceDetector(NetworkDetector):
         self._runs: DeviceBackend | None = None
         self._frame: FrameGraph | None = None
         self._reader: Reader | None = None
+        self._host_tiles: DeviceArray | None = None  # room for tiles that were packed on the host
 
     def __enter__(self) -> Self:
         """Raises also StartupError: there is no such GPU, with the reason."""
@@ -130,7 +131,7 @@ class DeviceDetector(NetworkDetector):
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any, /) -> None:
-        self._runs = self._reader = self._frame = None
+        self._runs = self._reader = self._frame = self._host_tiles = None
         super().__exit__(kind, error, trace)
 
     @property
@@ -160,38 +161,55 @@ class DeviceDetector(NetworkDetector):
         return sniff(self._file, sample)
 
     def _groups(self, batches: Sequence[TileBatch]) -> list[list[int]]:
-        """Batches that lie one behind the other in memory are run together."""
+        """Batches that lie one behind the other on the GPU are run together; those from the host by the size of their tiles."""
         groups: list[list[int]] = []
         for index, batch in enumerate(batches):
             if not len(batch.tiles):
                 continue
-            last = batches[groups[-1][-1]].data if groups else None
-            data = batch.data
-            if (
-                last is not None
-                and data.shape[1:] == last.shape[1:]
-                and data.dtype == last.dtype
-                and data.pointer == last.pointer + last.nbytes
-            ):
+            if groups and _follows(batch.data, batches[groups[-1][-1]].data):
                 groups[-1].append(index)
             else:
                 groups.append([index])
         return groups
 
     def _candidates(self, data: Sequence[Any], input_wh: tuple[int, int]) -> Candidates:
-        backend, reader, first = self._runs, self._reader, data[0]
+        backend, reader = self._runs, self._reader
         if backend is None or reader is None:
             raise RuntimeError("the detector is not entered yet")
-        whole = DeviceArray(first.pointer, (sum(len(part) for part in data), *first.shape[1:]), first.dtype)
-        backend.bind(whole.shape[1:])
+        whole = self._whole(data)
+        number = backend.bind(whole.shape[1:])
 
         def network() -> list[Callable[[], Candidates]]:
             pieces = _pieces(whole, backend.least, backend.most)
             return [reader.take(backend.run(piece), start, rows, input_wh) for start, rows, piece in pieces]
 
-        taken = self.frame.run((whole.pointer, whole.shape, whole.dtype.str), network)
+        taken = self.frame.run((number, whole.pointer, whole.shape, whole.dtype.str), network)
         self.device.synchronize()
         return Candidates.concat([rows() for rows in taken])
+
+    def _whole(self, data: Sequence[Any]) -> DeviceArray:
+        """The tiles of one group as one array on the GPU; what a packer made on the host is put up there first."""
+        first = data[0]
+        count = sum(len(part) for part in data)
+        if isinstance(first, DeviceArray):
+            return DeviceArray(first.pointer, (count, *first.shape[1:]), first.dtype)
+        host = np.ascontiguousarray(np.concatenate(data), self.input.dtype)
+        room = self._host_tiles
+        if room is None or room.shape[1:] != host.shape[1:] or len(room) < count:
+            if room is not None:
+                self.device.release(room)
+            most = self._runs.most if self._runs else count
+            room = self._host_tiles = self.device.empty((-(-count // most) * most, *host.shape[1:]), host.dtype)
+        self.device.upload(host, room[:count])
+        self.device.synchronize()  # `host` goes now
+        return room[:count]
+
+
+def _follows(one: Any, last: Any) -> bool:
+    """Whether `one` lies directly behind `last` on the GPU, or both come from the host."""
+    if one.shape[1:] != last.shape[1:] or one.dtype != last.dtype or type(one) is not type(last):
+        return False
+    return not isinstance(one, DeviceArray) or one.pointer == last.pointer + last.nbytes
 
 
 def _pieces(data: DeviceArray, least: int, most: int) -> Iterator[tuple[int, int, DeviceArray]]:

@@ -67,6 +67,7 @@ class OnnxRuntimeCudaBackend:
         self._binding: Any = None
         self._beside: dict[str, DeviceArray] = {}
         self._shape: tuple[int, ...] = ()
+        self._number = 0
         self._fixed: dict[str, DeviceArray] = {}  # outputs in our own buffers, for `most` tiles
         self._lent: list[Any] = []  # outputs that belong to the runtime
         self._kinds: dict[str, Any] = {}
@@ -107,15 +108,17 @@ class OnnxRuntimeCudaBackend:
         self._unbind()
         self._binding = self._session = self._options = None
 
-    def bind(self, shape: tuple[int, ...]) -> None:
+    def bind(self, shape: tuple[int, ...]) -> int:
         if shape == self._shape:
-            return
+            return self._number
         self._device.synchronize()
         self._unbind()
         self._binding = self._session.io_binding()
         self._beside = constants(self._device, self._file, input_wh_of(self._file, shape), self._most)
         self._shape = shape
         self._own_outputs(shape)
+        self._number += 1
+        return self._number
 
     def run(self, data: DeviceArray) -> DeviceRaw:
         tiles = len(data)

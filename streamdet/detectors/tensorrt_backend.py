@@ -7,6 +7,7 @@ bound, so a run allocates nothing and may be recorded into a graph.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from dataclasses import dataclass
 from types import TracebackType
@@ -50,6 +51,7 @@ class _Bound:
     context: Any
     outputs: dict[str, DeviceArray]  # for `profile.most` tiles
     beside: dict[str, DeviceArray]
+    number: int
     finished: tuple[str, Any] | None  # TensorRT-RTX: where its finished kernels are kept, and what holds them
     tiles: int = 0  # of the shapes set at present
 
@@ -67,6 +69,7 @@ class TensorRtBackend:
         self._runtime: Any = None
         self._sizes: dict[tuple[int, ...], _Bound] = {}
         self._now: _Bound | None = None
+        self._numbers = itertools.count(1)
         batch = input_shape(file)[0]
         self._least, self._most = batch or 1, batch or config.batch
 
@@ -101,7 +104,7 @@ class TensorRtBackend:
             self._drop(size)
         self._now = self._runtime = None
 
-    def bind(self, shape: tuple[int, ...]) -> None:
+    def bind(self, shape: tuple[int, ...]) -> int:
         bound = self._sizes.get(shape)
         if bound is None:
             if len(self._sizes) >= _SIZES_KEPT:
@@ -109,6 +112,7 @@ class TensorRtBackend:
                 self._drop(next(iter(self._sizes)))
             bound = self._sizes[shape] = self._bind(shape)
         self._now = bound
+        return bound.number
 
     def run(self, data: DeviceArray) -> DeviceRaw:
         bound = self._now
@@ -134,7 +138,7 @@ class TensorRtBackend:
         profile = Profile(self._least, self._most, inputs)
         engine, key = self._engine(profile)
         context, finished = self._context(engine, key)
-        bound = _Bound(profile, engine, context, {}, beside, finished)
+        bound = _Bound(profile, engine, context, {}, beside, next(self._numbers), finished)
         try:
             for name, array in beside.items():
                 context.set_tensor_address(name, array.pointer)
