@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import math
+import weakref
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +21,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamdet import libcuda
 from streamdet.errors import DependencyError, StartupError
 from streamdet.fatbin import read_fatbin
+from streamdet.launches import Event, Graph, Kernel, told
 from streamdet.libcuda import Gpu, NoGpu, probe, require
 from streamdet.types import DeviceArray
 
@@ -30,74 +32,6 @@ _BLOCKING = 4  # CU_CTX_SCHED_BLOCKING_SYNC
 _THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: decoder threads may go on calling CUDA meanwhile
 _GRAIN = 512  # bytes; larger buffers are rounded to whole 64 kB
 _PAGE = 1 << 16
-
-
-class Event:
-    """A point in the stream: has the GPU come by it?"""
-
-    def __init__(self, driver: Any, event: Any) -> None:
-        self._driver = driver
-        self._event = event
-
-    @property
-    def done(self) -> bool:
-        return bool(self._event.query())
-
-    def wait(self) -> None:
-        """Return when the GPU has come by (the interpreter lock is free meanwhile)."""
-        with _told("waiting for it"):
-            self._event.synchronize()
-
-    def ms_since(self, earlier: Event) -> float:
-        """Milliseconds on the GPU between two events made with ``timed=True``."""
-        return float(self._event.time_since(earlier._event))
-
-
-class Kernel:
-    """A function of a loaded module."""
-
-    def __init__(self, device: Device, function: Any, name: str) -> None:
-        self._device = device
-        self._function = function
-        self.name = name
-
-    def __call__(self, grid: tuple[int, ...], block: tuple[int, int, int], *pointers: int | DeviceArray) -> None:
-        """Put a launch on the stream; every argument of our kernels is a device address."""
-        arguments = [np.uintp(value if isinstance(value, int) else value.pointer) for value in pointers]
-        full = (*grid, *(1,) * (3 - len(grid)))
-        with _told(f"starting the kernel {self.name}"):
-            self._function(*arguments, grid=full, block=block, stream=self._device.pycuda_stream)
-
-
-class Graph:
-    """What was put on the stream while it was captured, to be put there again by one call, with the same addresses."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._exec = ctypes.c_void_p()
-
-    def launch(self) -> None:
-        if not self._exec:
-            raise RuntimeError("this graph was never captured, or is closed")
-        with _told("starting a graph"):
-            libcuda.call(self._device.libcuda, "cuGraphLaunch", self._exec, ctypes.c_void_p(self._device.stream))
-
-    def close(self) -> None:
-        if self._exec:
-            handle, self._exec = self._exec, ctypes.c_void_p()
-            libcuda.call(self._device.libcuda, "cuGraphExecDestroy", handle)
-
-    def _take(self, graph: ctypes.c_void_p) -> None:
-        try:
-            libcuda.call(
-                self._device.libcuda,
-                "cuGraphInstantiateWithFlags",
-                ctypes.byref(self._exec),
-                graph,
-                ctypes.c_ulonglong(0),
-            )
-        finally:
-            libcuda.call(self._device.libcuda, "cuGraphDestroy", graph)
 
 
 class Device:
@@ -121,9 +55,10 @@ class Device:
         self._live: dict[int, tuple[Any, int]] = {}  # pointer -> allocation, bytes
         self._free: dict[int, list[int]] = {}  # bytes -> pointers
         self._pinned: list[Any] = []
-        self._events: list[Any] = []
+        self._events: weakref.WeakSet[Event] = weakref.WeakSet()
         self._graphs: list[Graph] = []
         self._modules: dict[str, Any] = {}
+        self._kernels: dict[tuple[str, str], Kernel] = {}
 
     # ------------------------------------------------------------------------------------------------------- life
 
@@ -131,13 +66,13 @@ class Device:
         self._gpu = require(self.name)
         self._driver = libcuda.load()
         self._cuda = _import_pycuda()
-        with _told("creating its context"):
-            self._cuda.init()
-            self._share_with_ffmpeg(self._gpu.index)
-            self._context = self._cuda.Device(self._gpu.index).retain_primary_context()
-            self._context.push()
         try:
-            with _told("creating its stream"):
+            with told("creating its context"):
+                self._cuda.init()
+                self._share_with_ffmpeg(self._gpu.index)
+                self._context = self._cuda.Device(self._gpu.index).retain_primary_context()
+                self._context.push()
+            with told("creating its stream"):
                 self._stream = self._cuda.Stream(_NON_BLOCKING)
         except BaseException:
             self.close()
@@ -162,9 +97,10 @@ class Device:
         if self._stream is not None:
             with contextlib.suppress(Exception):
                 self._stream.synchronize()
-        for graph in self._graphs:
+        owned: list[Graph | Event | Kernel] = [*self._graphs, *self._events, *self._kernels.values()]
+        for item in owned:
             with contextlib.suppress(Exception):
-                graph.close()
+                item.close()
         for allocation in [*(pair[0] for pair in self._live.values()), *(array.base for array in self._pinned)]:
             with contextlib.suppress(Exception):
                 allocation.free()
@@ -175,6 +111,8 @@ class Device:
             self._cuda.Context.pop()
         with contextlib.suppress(Exception):
             context.detach()
+            # pycuda 2026.1 makes a primary context current to detach it and leaves it so, thinking that pops it
+            self.libcuda.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
     @contextlib.contextmanager
     def on_this_thread(self) -> Iterator[None]:
@@ -253,7 +191,7 @@ class Device:
     def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Page-locked host memory, which copies run from and to beside everything else. Freed with the Device only."""
         self._open  # noqa: B018  # says so if it is not
-        with _told(f"pinning {math.prod(shape) * np.dtype(dtype).itemsize} bytes of host memory"):
+        with told(f"pinning {math.prod(shape) * np.dtype(dtype).itemsize} bytes of host memory"):
             array: NDArray[Any] = self._cuda.pagelocked_empty(shape, dtype)
         self._pinned.append(array)
         return array
@@ -261,23 +199,23 @@ class Device:
     def upload(self, host: NDArray[Any], to: DeviceArray) -> None:
         """Put a copy onto the stream. `host` (contiguous, best pinned) must not change before the stream has come by."""
         _same_size(host, to)
-        with _told("copying to it"):
+        with told("copying to it"):
             self._cuda.memcpy_htod_async(to.pointer, host, self.pycuda_stream)
 
     def download(self, array: DeviceArray, to: NDArray[Any]) -> None:
         """Put a copy onto the stream; `to` holds it once the stream has come by (:meth:`synchronize`, :meth:`mark`)."""
         _same_size(to, array)
-        with _told("copying from it"):
+        with told("copying from it"):
             self._cuda.memcpy_dtoh_async(to, array.pointer, self.pycuda_stream)
 
     def copy(self, source: DeviceArray, to: DeviceArray) -> None:
         """Device to device, on the stream."""
-        with _told("copying on it"):
+        with told("copying on it"):
             self._cuda.memcpy_dtod_async(to.pointer, source.pointer, min(source.nbytes, to.nbytes), self.pycuda_stream)
 
     def fill(self, array: DeviceArray, byte: int = 0) -> None:
         """Set every byte, on the stream."""
-        with _told("filling its memory"):
+        with told("filling its memory"):
             self._cuda.memset_d8_async(array.pointer, byte, array.nbytes, self.pycuda_stream)
 
     def read(self, array: DeviceArray) -> NDArray[Any]:
@@ -289,37 +227,39 @@ class Device:
 
     def _allocate(self, size: int) -> Any:
         self._open  # noqa: B018
-        try:
-            return self._cuda.mem_alloc(size)
-        except self._cuda.MemoryError:
-            self.trim()
-        try:
-            return self._cuda.mem_alloc(size)
-        except self._cuda.MemoryError:
+        with told("allocating memory"):
+            for emptied in (False, True):
+                try:
+                    return self._cuda.mem_alloc(size)
+                except self._cuda.MemoryError:
+                    if not emptied:
+                        self.trim()
             free, total = self._cuda.mem_get_info()
             raise StartupError(
                 f"the GPU {self.name} has {free / 2**20:.0f} of its {total / 2**20:.0f} MB free and {size / 2**20:.0f} MB "
                 "are needed; close other programs on it, or use a smaller model or --tile with fewer tiles"
-            ) from None
+            )
 
     # ------------------------------------------------------------------------------------------------------ order
 
     def synchronize(self) -> None:
         """Wait until everything on the stream is done."""
-        with _told("running its work"):
+        with told("running its work"):
             self.pycuda_stream.synchronize()
 
     def mark(self, *, timed: bool = False) -> Event:
         """A point in the stream, here and now."""
         event = self._event(timed)
-        with _told("marking its stream"):
+        with told("marking its stream"):
             event.record(self.pycuda_stream)
-        return Event(self._driver, event)
+        mark = Event(event)
+        self._events.add(mark)
+        return mark
 
     def after_default_stream(self) -> None:
         """Let our stream wait for what other libraries (NVDEC through FFmpeg) have put on the default stream so far."""
         event = self._event(False)
-        with _told("ordering its streams"):
+        with told("ordering its streams"):
             event.record()
             self.pycuda_stream.wait_for_event(event)
 
@@ -335,7 +275,7 @@ class Device:
         """
         graph, handle = Graph(self), ctypes.c_void_p()
         stream = ctypes.c_void_p(self.stream)
-        with _told("recording a graph"):
+        with told("recording a graph"):
             libcuda.call(self.libcuda, "cuStreamBeginCapture_v2", stream, ctypes.c_int(_THREAD_LOCAL))
         try:
             yield graph
@@ -343,9 +283,9 @@ class Device:
             if self.libcuda.cuStreamEndCapture(stream, ctypes.byref(handle)) == 0 and handle:
                 self.libcuda.cuGraphDestroy(handle)
             raise
-        with _told("recording a graph"):
+        with told("recording a graph"):
             libcuda.call(self.libcuda, "cuStreamEndCapture", stream, ctypes.byref(handle))
-            graph._take(handle)
+            graph.take(handle)
         self._graphs.append(graph)
 
     def forget(self, graph: Graph) -> None:
@@ -361,10 +301,12 @@ class Device:
         self._open  # noqa: B018
         if fatbin not in self._modules:
             image = read_fatbin(fatbin)
-            with _told(f"loading the kernels {fatbin}.fatbin"):
+            with told(f"loading the kernels {fatbin}.fatbin"):
                 self._modules[fatbin] = self._cuda.module_from_buffer(image)
-        with _told(f"looking up the kernel {name}"):
-            return Kernel(self, self._modules[fatbin].get_function(name), name)
+        if (fatbin, name) not in self._kernels:
+            with told(f"looking up the kernel {name}"):
+                self._kernels[fatbin, name] = Kernel(self, self._modules[fatbin].get_function(name), name)
+        return self._kernels[fatbin, name]
 
 
 def _import_pycuda() -> Any:
@@ -382,17 +324,3 @@ def _import_pycuda() -> Any:
 def _same_size(host: NDArray[Any], device: DeviceArray) -> None:
     if host.nbytes != device.nbytes:
         raise ValueError(f"host array of {host.nbytes} bytes and {device} differ in size")
-
-
-@contextlib.contextmanager
-def _told(doing: str) -> Iterator[None]:
-    """A driver's error as one sentence."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, libcuda.DriverError) and type(error).__module__.split(".")[0] != "pycuda":
-            raise
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise StartupError(
-            f"the GPU failed while {doing}: {text}; see `streamdet info`, then try --device cpu"
-        ) from error

@@ -17,7 +17,7 @@ FILES = sorted(path for path in ROOT.rglob("*.py") if "engines" not in path.rela
 LEVEL = {
     "types": 0, "protocols": 0, "errors": 0, "inputspec": 0,
     "boxes": 1, "masks": 1, "mailbox": 1, "metrics": 1, "config": 1, "device": 1, "libcuda": 1, "fatbin": 1,
-    "frame_graph": 1,
+    "frame_graph": 1, "launches": 1,
     "records": 1, "scoring": 1,
     "budget": 1, "notify": 1,
     "sources": 2, "motion": 2, "tiles": 2, "detectors": 2, "merge": 2, "tracking": 2, "rules": 2, "draw": 2, "sinks": 2,

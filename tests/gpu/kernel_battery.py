@@ -1,4 +1,4 @@
-"""What the pack kernel is held against: the float64 reference of the packing tests, over formats, places, scales, layouts, types."""
+"""What the pack kernel is held against: a float64 reference, over formats, places, scales, layouts and types."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """Planted bugs: each must be caught by the battery, or the battery is no good. Run in a process of its own, for some crash."""
 
+# ruff: noqa: E501  (the bugs stand in one line each)
+
 from __future__ import annotations
 
 import faulthandler
