@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,12 +36,13 @@ class Run:
         self.closing_events: list[Event] = []
         self.summary: dict[str, Any] = {}
         self.assembled: Assembled | None = None
+        self.on_tiles: Callable[[str, int, int], None] | None = None  # (stream, done, of): a still of many tiles
         self._pipeline: Pipeline | None = None
         self._stopped = False
 
     def __iter__(self) -> Iterator[Result]:
         started_s = time.monotonic()
-        with assemble(self.config) as assembled:
+        with assemble(self.config, on_tiles=self.on_tiles) as assembled:
             self.assembled = assembled
             self._pipeline = assembled.pipeline
             if self._stopped:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +44,7 @@ __all__ = [
 
 LOOK_BACK = 6  # frames after which a recording's tracks are told
 HITS_MORE = 2  # hits that a small thing must have had by then, beyond those that confirm a track
+MOST_IN_FRAME, MOST_IN_STILL = 1_000, 100_000  # detections; a city from above has more than a frame of film
 MOTION_THRESHOLD = 0.3  # strength from which a moving region counts with `--model motion`
 
 
@@ -91,9 +92,11 @@ def _open_once(spec: SourceSpec, config: Config, epoch: int, *, tap: PacketTap |
         demo = DemoSource(stream=spec.stream, config=settings)
         return Paced(demo) if live else demo
     if spec.kind in ("images", "sequence"):
-        from streamdet.sources.images import ImageSequenceSource, ImageSource
+        from streamdet.sources.images import ImageSequenceSource, ImageSource, WebImageSource
 
         if spec.kind == "images":
+            if not spec.paths:
+                return WebImageSource(spec.uri, stream=spec.stream, config=settings)
             return ImageSource(spec.paths, stream=spec.stream, config=settings)
         sequence = ImageSequenceSource(spec.uri, stream=spec.stream, config=settings)
         return Paced(sequence) if live else sequence
@@ -250,8 +253,11 @@ class Assembled:
 
 
 @contextlib.contextmanager
-def assemble(config: Config) -> Iterator[Assembled]:
-    """Bring up the detector and prepare every source; sources open when their turn comes. Raises StreamdetError."""
+def assemble(config: Config, *, on_tiles: Callable[[str, int, int], None] | None = None) -> Iterator[Assembled]:
+    """Bring up the detector and prepare every source; sources open when their turn comes. Raises StreamdetError.
+
+    `on_tiles(stream, done, of)` is told how far a still of many tiles has come.
+    """
     specs = sources_of(config.sources)
     outputs = [outputs_of(spec, config.output, alone=len(specs) == 1) for spec in specs]
     refuse_twins(outputs)
@@ -264,7 +270,7 @@ def assemble(config: Config) -> Iterator[Assembled]:
     with detector, contextlib.ExitStack() as opened:
         archive = open_archive(config.record, opened)
         openers: list[Opener] = [
-            functools.partial(_open_stream, spec, out, config, detector, archive)
+            functools.partial(_open_stream, spec, out, config, detector, archive, on_tiles)
             for spec, out in zip(specs, outputs, strict=True)
         ]
         together = any(spec.live for spec in specs)
@@ -279,6 +285,7 @@ def _open_stream(
     config: Config,
     detector: Detector,
     archive: Archive | None,
+    on_tiles: Callable[[str, int, int], None] | None,
     opened: contextlib.ExitStack,
 ) -> Stream:
     recorder = None if spec.still else recorder_of(archive, config.record, spec.stream)
@@ -287,6 +294,8 @@ def _open_stream(
     except OSError as error:
         raise SourceOpenError(f"cannot open {redact(spec.uri)}: {redact(str(error))}") from None
     line = make_line(config, detector, source.info, still=spec.still)
+    if spec.still and on_tiles is not None:
+        line.on_tiles = functools.partial(on_tiles, spec.stream)
     sinks = _open_sinks(outputs, config, source.info)
     if recorder is not None:
         line.rules = NamingRules(line.rules, recorder)
@@ -321,7 +330,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
         ),
         rules=RulesEngine(rules, labels=detector.labels, stream=info.stream),
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
-        max_detections=config.model.max_detections,
+        max_detections=config.model.max_detections or (MOST_IN_STILL if info.still else MOST_IN_FRAME),
         painter=Painter(config.draw, labels=detector.labels, zones=rules.zones, lines=rules.lines),
     )
 

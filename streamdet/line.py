@@ -72,6 +72,7 @@ class Line:
     keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
     painter: Callable[[Result], U8]
     max_detections: int = 1000  # per frame, the best
+    on_tiles: Callable[[int, int], None] | None = None  # how far a frame of many tiles has come
     timer: StageTimer = field(default_factory=StageTimer)
     tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
     tiles_of: int = 0
@@ -172,6 +173,8 @@ class Line:
             with self.timer("detect"):
                 found = self.detector(batch)
             parts.append(replace(found, tile=np.where(found.tile < 0, found.tile, found.tile + np.int32(first))))
+            if self.on_tiles is not None and len(tiles) > TILES_AT_ONCE:
+                self.on_tiles(min(first + TILES_AT_ONCE, len(tiles)), len(tiles))
         return Detections.concat(parts)
 
     def _merge(self, found: Detections) -> tuple[Detections, Detections]:

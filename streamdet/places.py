@@ -58,6 +58,7 @@ def _together(specs: list[SourceSpec]) -> list[SourceSpec]:
 
 
 def _specs(uri: str) -> list[SourceSpec]:
+    from streamdet.sources.fetch import is_web_address, name_at
     from streamdet.sources.images import expand, is_image
     from streamdet.sources.opening import ALWAYS_LIVE
 
@@ -68,6 +69,8 @@ def _specs(uri: str) -> list[SourceSpec]:
             SourceSpec("camera", f"/dev/video{uri}" if uri.isdigit() else uri, f"camera{re.sub(r'[^0-9]', '', uri)}")
         ]
     if "://" in uri:
+        if is_web_address(uri) and is_image(name_at(uri)):
+            return [SourceSpec("images", uri, Path(name_at(uri)).stem)]
         live = uri.split("://", 1)[0].lower() in ALWAYS_LIVE
         return [SourceSpec("live" if live else "url", uri, _name_of_url(uri))]
     if re.search(r"%0?\d*d", uri) and not Path(uri).exists():

@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdet.assemble import MOST_IN_STILL
 from streamdet.config import Config, load, with_values
 from streamdet.errors import StreamdetError, UsageError
 from streamdet.image_result import ImageResult
@@ -35,7 +36,6 @@ DEFAULT_THRESHOLD = 0.5
 FLOOR = 0.05  # what is below was never kept: the lowest threshold a request may ask for
 TILES_AT_ONCE = 64
 JOBS_AT_ONCE = 16
-MOST_DETECTIONS = 100_000  # of a still: a city from above has more than the 1,000 of a film's frame
 _AHEAD = 2  # pictures under way in `predict`
 
 _Done = tuple[Detections, TilePlan]
@@ -196,7 +196,7 @@ class Predictor:
         found = found[found.score >= least[found.label]]
         keep = self._open.keep(job.frame.wh, found.xyxy)
         found = found if keep is None else found[keep]
-        return self._open.merger(found)[: self.config.model.max_detections]
+        return self._open.merger(found)[: self.config.model.max_detections or MOST_IN_STILL]
 
     # ------------------------------------------------------------------------------------------------ the one thread
 
@@ -334,7 +334,7 @@ def predict(
     """
     from streamdet.api import listed
 
-    base = config if isinstance(config, Config) else load(config) if config is not None else None
+    base = config if isinstance(config, Config) else load(config) if config is not None else Config()
     lowest = min(threshold.values(), default=DEFAULT_THRESHOLD) if isinstance(threshold, Mapping) else threshold
     floor = DEFAULT_THRESHOLD if lowest is None else min(DEFAULT_THRESHOLD, _checked(lowest))
     values: dict[str, Any] = {
@@ -344,13 +344,12 @@ def predict(
         "model.conf": max(floor, 1e-3),
         "model.iou": iou,
         "model.classes": None if classes is None else listed(classes),
-        "model.max_detections": MOST_DETECTIONS if base is None else None,
         "tiles.tile": tile,
         "tiles.overlap": overlap,
         "source.dpi": dpi,
     }
     chosen = {path: value for path, value in values.items() if value is not None}
-    return _results(source, with_values(base or Config(), {**chosen, **(settings or {})}), threshold)
+    return _results(source, with_values(base, {**chosen, **(settings or {})}), threshold)
 
 
 def _results(source: Source, config: Config, threshold: Threshold) -> Iterator[ImageResult]:

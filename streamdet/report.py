@@ -40,19 +40,38 @@ class Progress:
         self._run = run
         self._quiet = quiet
         self._bars: dict[str, Any] = {}
+        self._tile_bar: Any = None
         self._shown_s = 0.0
 
     def __enter__(self) -> Self:
+        if self._wanted:
+            self._run.on_tiles = self._tiles
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for bar in self._bars.values():
-            bar.close()
+        for bar in (*self._bars.values(), self._tile_bar):
+            if bar is not None:
+                bar.close()
+
+    @property
+    def _wanted(self) -> bool:
+        return not self._quiet and sys.stderr.isatty()
+
+    def _tiles(self, stream: str, done: int, of: int) -> None:
+        """A picture of many tiles has a bar of its own while it lasts."""
+        from tqdm import tqdm
+
+        if self._tile_bar is None:
+            self._tile_bar = tqdm(total=of, desc=f"{stream}: picture", unit=" tiles", file=sys.stderr, leave=False)
+        self._tile_bar.update(done - self._tile_bar.n)
+        if done == of:
+            self._tile_bar.close()
+            self._tile_bar = None
 
     def __call__(self, result: Result) -> None:
-        if self._quiet or not sys.stderr.isatty():
+        if not self._wanted:
             return
         bar = self._bars.get(result.frame.stream)
         if bar is None:

@@ -282,6 +282,34 @@ def web(photo: Path) -> Iterator[str]:
     server.server_close()
 
 
+def test_run_takes_an_address_too(web: str, dot_model: str, tmp_path: Path) -> None:
+    address = f"{web.replace('://', '://user:secret@')}/photo.png?token=secret"
+    run = streamdet.run(address, model=dot_model, conf=0.5, output=tmp_path / "out")
+    [result] = list(run)
+    assert result.frame.still
+    assert len(result.detections) == 2
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "photo.frames.jsonl",
+        "photo.png",
+        "summary.json",
+    ]
+    assert "secret" not in (tmp_path / "out" / "summary.json").read_text()
+
+
+def test_run_takes_pages_and_tells_how_far_it_is(dot_model: str, tmp_path: Path) -> None:
+    run = streamdet.run(
+        pdf(tmp_path / "plan.pdf", 2), model=dot_model, output=tmp_path / "out", settings={"source.dpi": 300}
+    )
+    told: list[tuple[str, int, int]] = []
+    run.on_tiles = lambda *said: told.append(said)
+    assert [result.frame.page for result in run] == [0, 1]
+    assert told[0][0] == "plan"
+    assert [(done, of) for _, done, of in told if done == of] == [(told[0][2],) * 2] * 2
+    rows = [json.loads(line) for line in (tmp_path / "out" / "plan.frames.jsonl").read_text().splitlines()]
+    assert [(row["name"], row["page_index"]) for row in rows] == [("plan.pdf", 0), ("plan.pdf", 1)]
+    assert (tmp_path / "out" / "plan_1.jpg").is_file()
+
+
 def test_an_address(web: str, dot_model: str, tmp_path: Path) -> None:
     address = f"{web.replace('://', '://user:secret@')}/photo.png?x=1"
     [result] = streamdet.predict(address, model=dot_model)

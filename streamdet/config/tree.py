@@ -95,7 +95,7 @@ class ModelConfig(Node, frozen=True):
     iou: Ratio = 0.5  # overlap above which two boxes of one network output are the same object
     classes: list[str] = []  # names or ids; empty: all
     rename: dict[str, str] = {}  # label -> new label; two labels renamed alike are merged
-    max_detections: Size = 1000
+    max_detections: Size | None = None  # the best; None: 1,000 of a frame of film, 100,000 of a still
 
 
 class MergeConfig(Node, frozen=True):

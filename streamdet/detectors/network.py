@@ -27,6 +27,7 @@ from streamdet.types import F32, WEAK_SHARE, Detections, TileBatch, TilePlan
 
 __all__ = ["NetworkDetector", "moved", "open_detector"]
 
+_MOST_PER_TILE = 300
 _LOG = logging.getLogger(__name__)
 
 
@@ -204,8 +205,9 @@ class NetworkDetector:
         xyxy = xyxy.clip(0, np.tile(np.asarray(tiles.frame_wh, np.float32), 2))
         visible = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
         xyxy, found = xyxy[visible], found[visible]
-        if len(found) > self._config.max_detections:
-            best = np.sort(np.argsort(-found.score, kind="stable")[: self._config.max_detections])
+        most = self._config.max_detections or max(1000, _MOST_PER_TILE * len(tiles))
+        if len(found) > most:
+            best = np.sort(np.argsort(-found.score, kind="stable")[:most])
             xyxy, found = xyxy[best], found[best]
         truncated = tiles.truncated(xyxy, found.tile)
         rows = Detections.of(xyxy, found.score, found.label, found.tile, truncated)

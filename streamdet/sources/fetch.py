@@ -12,6 +12,7 @@ import base64
 import contextlib
 import http.client
 import ipaddress
+import re
 import socket
 import ssl
 import threading
@@ -22,7 +23,7 @@ from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from streamdet.errors import SourceOpenError, redact
 
-__all__ = ["ForbiddenAddress", "TooLarge", "fetch", "is_public", "is_web_address"]
+__all__ = ["ForbiddenAddress", "TooLarge", "fetch", "is_public", "is_web_address", "name_at"]
 
 _MOST_REDIRECTS = 5
 _CHUNK = 1 << 16
@@ -41,6 +42,12 @@ class TooLarge(SourceOpenError):
 
 def is_web_address(text: str) -> bool:
     return text[:8].lower().startswith(("http://", "https://"))
+
+
+def name_at(url: str) -> str:
+    """The file name in an address, safe to be used as one: ``a.png`` of ``https://host/x/a.png?size=1``."""
+    name = unquote(urlsplit(url).path).rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", name).strip(".-")[:100] or "picture"
 
 
 def fetch(url: str, *, max_bytes: int, timeout_s: float, private: bool) -> bytes:

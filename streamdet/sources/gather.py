@@ -7,13 +7,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
 from streamdet.config import SourceConfig
 from streamdet.errors import SourceOpenError, UsageError, redact
-from streamdet.sources.fetch import fetch, is_web_address
+from streamdet.sources.fetch import fetch, is_web_address, name_at
 from streamdet.sources.images import expand_images
 from streamdet.sources.stills import picture_of_array, stills_of, stills_of_bytes
 from streamdet.types import Picture
@@ -57,7 +56,7 @@ def _gather(source: Any, config: SourceConfig, numbers: Iterator[int]) -> Iterat
 def _named(uri: str, config: SourceConfig) -> Iterator[Item]:
     if is_web_address(uri):
         data = fetch(uri, max_bytes=config.fetch_bytes, timeout_s=config.fetch_timeout_s, private=True)
-        name = unquote(urlsplit(uri).path).rpartition("/")[2] or "web"
+        name = name_at(uri)
         try:
             for still in stills_of_bytes(data, dpi=config.dpi):
                 yield Item(still.picture, redact(uri), name, still.page)

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 import glob
 import re
+import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
 from streamdet.config import SourceConfig
-from streamdet.errors import DependencyError, SourceOpenError
+from streamdet.errors import DependencyError, SourceOpenError, redact
+from streamdet.sources.fetch import fetch, name_at
 from streamdet.sources.stills import Still, count_of, read_image, stills_of
 from streamdet.types import Frame, SourceInfo
 
-__all__ = ["Expanded", "ImageSequenceSource", "ImageSource", "expand", "expand_images", "is_image", "read_image"]
+__all__ = [
+    "Expanded",
+    "ImageSequenceSource",
+    "ImageSource",
+    "WebImageSource",
+    "expand",
+    "expand_images",
+    "is_image",
+    "read_image",
+]
 
 _IMAGE_KINDS = "jpg jpeg jpe jfif png bmp dib tif tiff webp ppm pgm pbm pnm jp2 avif pdf"
 _VIDEO_KINDS = (
@@ -162,6 +174,7 @@ class ImageSource(_Pictures):
     def __init__(self, paths: Sequence[str | Path], *, stream: str, config: SourceConfig) -> None:
         super().__init__(stream=stream, config=config)
         self._paths = [Path(path) for path in paths]
+        self._config = config
 
     def __enter__(self) -> Self:
         paths = self._paths
@@ -190,6 +203,33 @@ class ImageSource(_Pictures):
                 name=self._paths[position].name,
                 page=still.page,
             )
+
+
+class WebImageSource(ImageSource):
+    """A picture or PDF at an http(s) address: fetched on entering, into a folder that is gone on leaving."""
+
+    def __init__(self, uri: str, *, stream: str, config: SourceConfig) -> None:
+        super().__init__([], stream=stream, config=config)
+        self._uri = uri
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        config = self._config
+        data = fetch(self._uri, max_bytes=config.fetch_bytes, timeout_s=config.fetch_timeout_s, private=True)
+        self._folder = tempfile.TemporaryDirectory(prefix="streamdet-")
+        path = Path(self._folder.name) / name_at(self._uri)
+        path.write_bytes(data)
+        self._paths = [path]
+        super().__enter__()
+        self._info = replace(self.info, uri=redact(self._uri))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        super().__exit__(kind, error, trace)
+        if self._folder is not None:
+            self._folder.cleanup()
 
 
 class ImageSequenceSource(_Pictures):
