@@ -99,7 +99,10 @@ def read_dataset(source: str | os.PathLike[str], *, images: str | os.PathLike[st
 
 def _coco(path: Path, images: Path | None) -> DataSet:
     truth = read_coco_truth(path)
-    folders = [images] if images is not None else [path.parent, path.parent / "images", path.parent.parent / "images"]
+    root = path.parent.parent  # of annotations/instances_val2017.json: pictures in val2017/ or images/val2017/
+    split = path.stem.rpartition("_")[2]
+    beside = [path.parent, path.parent / "images", root, root / "images", root / split, root / "images" / split]
+    folders = [images] if images is not None else beside
     ids = [category.id for category in sorted(truth.categories, key=lambda one: one.id)]
     number = {kind: n for n, kind in enumerate(ids)}
     name = {category.id: category.name or str(category.id) for category in truth.categories}
@@ -141,10 +144,12 @@ def _yolo_yaml(path: Path) -> DataSet:
     root = Path(str(tree.get("path") or "."))
     root = root if root.is_absolute() else path.parent / root
     pictures: list[LabelledPicture] = []
+    seen: set[str] = set()  # a set without validation pictures names those of training twice
     for split in ("train", "val", "test"):
         places = tree.get(split)
         for place in places if isinstance(places, list) else [places] if places else []:
-            pictures += _yolo_pictures(root / str(place), split)
+            pictures += [] if str(place) in seen else _yolo_pictures(root / str(place), split)
+            seen.add(str(place))
     if not pictures:
         raise ConfigError(f"{path} leads to no pictures: its train, val and test are looked for under {root}")
     return DataSet(tuple(listed), tuple(pictures), "yolo")

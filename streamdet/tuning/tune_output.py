@@ -66,9 +66,9 @@ def _verdict(tuned: Tuned) -> str:
     if not tuned.wanted_fps:
         return f"chosen: {way}: {tuned.chosen.speed:.1f} pictures per second"
     if tuned.keeps_up:
-        return f"chosen: {way}: {tuned.chosen.speed:.1f} fps, {tuned.wanted_fps:g} wanted"
+        return f"chosen: {way}: {tuned.chosen.speed:.1f} fps, {tuned.wanted_fps:.4g} wanted"
     return (
-        f"nothing keeps up with {tuned.wanted_fps:g} fps here; {way} ({tuned.chosen.speed:.1f} fps) loses least: "
+        f"nothing keeps up with {tuned.wanted_fps:.4g} fps here; {way} ({tuned.chosen.speed:.1f} fps) loses least: "
         "take a smaller network or a region of interest (tiles.roi), or lower --fps"
     )
 
@@ -133,7 +133,7 @@ def _page(tuned: Tuned, picture: bytes) -> str:
     source = escape(Path(tuned.material.info.uri).name)
     address = "data:image/jpeg;base64," + base64.b64encode(picture).decode()
     wanted = (
-        f"Dashed: {HEADROOM:g} times the {tuned.wanted_fps:g} fps wanted. Ring: chosen."
+        f"Dashed: {HEADROOM:g} times the {tuned.wanted_fps:.4g} fps wanted. Ring: chosen."
         if tuned.wanted_fps
         else "Ring: chosen."
     )
