@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,7 +40,11 @@ class Running:
 
 @contextlib.contextmanager
 def running(
-    folder: Path, *, cameras: dict[str, CameraConfig] | None = None, serve: ServeConfig | None = None, **values: object
+    folder: Path,
+    *,
+    cameras: dict[str, CameraConfig] | None = None,
+    serve: ServeConfig | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> Iterator[Running]:
     """A station over `cameras` (none given: one rendered scene), its files in `folder`; dotted leaves by `settings`."""
     given = {"court": CameraConfig(source="demo")} if cameras is None else cameras
@@ -52,7 +56,7 @@ def running(
             "source.demo_size": "640x360",
             "source.demo_seconds": 600,
             "source.fps": 15,
-            **{leaf.replace("__", "."): value for leaf, value in values.items()},
+            **(settings or {}),
         },
     )
     overlay = Overlay(folder / "page.json")

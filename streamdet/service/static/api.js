@@ -58,13 +58,16 @@ export class Line {
   again() {
     const old = this.socket;
     this.open();
-    old.close();
+    if (old.readyState === WebSocket.CONNECTING) old.onopen = () => old.close();
+    else old.close();
   }
 
   close() {
     this.closed = true;
     clearTimeout(this.timer);
     removeEventListener("online", this.retry);
-    this.socket.close();
+    const socket = this.socket;
+    if (socket.readyState === WebSocket.CONNECTING) socket.onopen = () => socket.close();
+    else socket.close();
   }
 }

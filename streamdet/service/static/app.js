@@ -74,7 +74,7 @@ const SHOWN = { boxes: "Boxes", trails: "Trails", labels: "Labels", zones: "Zone
 
 function large(name) {
   const show = JSON.parse(stored("show") ?? "{}");
-  const view = new View(name, { large: true, width: widthFor(), show });
+  const view = new View(name, { large: true, show });
   const charts = new Charts(name);
   const dot = h("i", { class: "state" });
   const facts = h("span", { class: "facts hint" });
@@ -113,11 +113,12 @@ function large(name) {
   }
 
   main.replaceChildren(h("div", { class: "large" },
-    h("div", { class: "heading" }, h("a", { class: "icon", href: "#/", "aria-label": "All cameras", title: "All cameras" }, icon("back")), dot, h("h1", {}, name), facts, h("span", { class: "grow" }),
-      toggles, edit, pause, save, full, remove),
+    h("div", { class: "heading" }, h("a", { class: "icon", href: "#/", "aria-label": "All cameras", title: "All cameras" }, icon("back")), dot, h("h1", {}, name), facts,
+      h("div", { class: "doing" }, toggles, edit, pause, save, full, remove)),
     split, charts.node));
   const resized = new ResizeObserver(() => { clearTimeout(resized.timer); resized.timer = setTimeout(() => view.ask(widthFor(stage)), 400); });
   resized.observe(stage);
+  view.ask(widthFor(stage));
 
   return {
     title: name,

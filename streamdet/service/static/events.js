@@ -12,6 +12,8 @@ const GROUPS = {
 
 const thing = (event) => `${event.label} ${event.track}`;
 
+const seen = (event) => Math.max(0, (event.end_s ?? 0) - (event.start_s ?? 0));
+
 /** What happened, as [text, bold text, text]. */
 function words(event) {
   switch (event.type) {
@@ -19,9 +21,15 @@ function words(event) {
     case "leave": return [`${thing(event)} left `, event.zone, event.dwell_s ? ` after ${duration(event.dwell_s)}` : ""];
     case "dwell": return [`${thing(event)} stays in `, event.zone, ` for ${duration(event.dwell_s)}`];
     case "cross": return [`${thing(event)} crossed `, event.line, ` ${event.direction}`];
-    case "end": return ["", thing(event), ` seen for ${duration(Math.max(0, (event.end_s ?? 0) - (event.start_s ?? 0)))}`];
+    case "end": return ["", thing(event), seen(event) < 0.1 ? " seen for a moment" : ` seen for ${duration(seen(event))}`];
     default: return ["", thing(event), " appeared"];
   }
+}
+
+/** When it began, as UTC text: an "end" is told long after its object appeared, a "new" a little. */
+function began(event) {
+  if (!event.utc || !["new", "end"].includes(event.type) || event.start_s === undefined) return event.utc;
+  return new Date(new Date(event.utc) - (event.pts_s - event.start_s) * 1000).toISOString();
 }
 
 const media = (path) => `/${path.replace(/^\//, "")}`;
@@ -88,7 +96,8 @@ export class Rail {
       const { events, next } = await call("GET", this.query());
       if (turn !== this.turn) return;
       this.list.replaceChildren(this.more);
-      for (const event of events.toReversed()) this.add(event, false);
+      events.sort((a, b) => ((began(a) ?? a.id) < (began(b) ?? b.id) ? -1 : 1));
+      for (const event of events) this.add(event, false);
       this.follow(next);
       if (!this.rows.size) this.empty();
     } catch (error) {
@@ -132,6 +141,7 @@ export class Rail {
 
   add(event, fresh) {
     const known = this.rows.get(this.key(event));
+    if (known?.event.type === "end") return; // it holds all that its "new" does
     const row = this.row(event);
     if (known) known.node.replaceWith(row);
     else {
@@ -152,7 +162,7 @@ export class Rail {
     const button = h("button", { class: "event", "data-type": event.type, "data-id": event.id, onclick: () => play(event) },
       this.thumb(event),
       h("span", {}, h("span", { class: "what" }, h("i", { class: "kind" }), before, h("b", {}, bold), after),
-        h("span", { class: "when" }, h("time", { dateTime: event.utc ?? "" }, time(event.utc) || `${event.pts_s.toFixed(1)} s`), h("span", {}, event.stream))));
+        h("span", { class: "when" }, h("time", { dateTime: began(event) ?? "" }, time(began(event)) || `${event.pts_s.toFixed(1)} s`), h("span", {}, event.stream))));
     const node = h("li", {}, button);
     this.rows.set(this.key(event), { event, node });
     return node;
@@ -195,7 +205,7 @@ export function play(event) {
     event.zone && ["Zone", event.zone],
     event.line && ["Line", `${event.line}, ${event.direction}`],
     event.dwell_s && ["Stayed", duration(event.dwell_s)],
-    event.end_s !== undefined && event.start_s !== undefined && ["Seen for", duration(event.end_s - event.start_s)],
+    event.end_s !== undefined && event.start_s !== undefined && ["Seen for", duration(seen(event))],
     event.speed_m_s ? ["Speed", `${event.speed_m_s.toFixed(1)} m/s`] : event.speed_px_s && ["Speed", `${Math.round(event.speed_px_s)} px/s`],
     event.latency_s !== undefined && ["Told after", `${Math.round(event.latency_s * 1000)} ms`],
     ["Frame", `${event.frame}${event.epoch ? `, epoch ${event.epoch}` : ""}`],
@@ -215,7 +225,7 @@ export function play(event) {
     if (there) {
       film.replaceChildren(h("video", { src: media(event.clip), controls: true, autoplay: true, muted: true, playsInline: true, loop: false }));
     } else if (Date.now() - started < 90000) {
-      film.replaceChildren(...(event.snapshot ? [still()] : []), h("p", { class: "plain" }, "The clip is still being recorded…"));
+      film.replaceChildren(...(event.snapshot ? [still()] : []), h("p", { class: "plain" }, h("i"), "The clip is still being recorded"));
       setTimeout(attempt, 1500);
     } else film.replaceChildren(still(), h("p", { class: "plain" }, "This clip is not kept any more."));
   };

@@ -13,8 +13,8 @@ const WORDS = {
 };
 
 export class View {
-  /** `show`: what is drawn, {boxes, trails, labels, zones}; `width`: most px wide the picture is asked for. */
-  constructor(name, { width = 640, fps = 0, show = {}, large = false } = {}) {
+  /** `show`: what is drawn, {boxes, trails, labels, zones}; `width`: most px wide the picture is asked for (0: as it is). */
+  constructor(name, { width = 0, fps = 0, show = {}, large = false } = {}) {
     this.name = name;
     this.show = { boxes: true, trails: true, labels: large, zones: true, ...show };
     this.width = width;
@@ -31,6 +31,10 @@ export class View {
     this.pending = null;
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.node);
+    if (!large) this.open(); // the large one waits to know how wide it is
+  }
+
+  open() {
     this.line = new Line(() => this.address(), { message: (data, socket) => this.take(data, socket), lost: () => this.stale("Not connected", "streamdet does not answer.") });
   }
 
@@ -41,15 +45,17 @@ export class View {
     return url;
   }
 
+  /** Ask for pictures of another width (opens the view, the first time). */
   ask(width) {
-    if (width === this.width) return;
+    if (this.line && width === this.width) return;
     this.width = width;
-    this.line.again();
+    if (this.line) this.line.again();
+    else this.open();
   }
 
   close() {
     this.closed = true;
-    this.line.close();
+    this.line?.close();
     this.observer.disconnect();
     this.picture?.close();
   }
@@ -64,7 +70,7 @@ export class View {
     const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, long)));
     const picture = await createImageBitmap(new Blob([new Uint8Array(data, 4 + long)], { type: "image/jpeg" })).catch(() => null);
     if (socket.readyState === WebSocket.OPEN) socket.send(String(head.seq)); // ready for the next one
-    if (!picture || this.closed || socket !== this.line.socket) return picture?.close();
+    if (!picture || this.closed || socket !== this.line?.socket) return picture?.close();
     this.picture?.close();
     this.picture = picture;
     this.head = head;
@@ -77,6 +83,7 @@ export class View {
     if (head.rules !== this.rules) this.learn(head.rules);
     if (this.saying.isConnected) { this.saying.remove(); delete this.node.dataset.state; }
     this.shown += 1;
+    Object.assign(this.canvas.dataset, { frame: head.record.frame, objects: head.record.objects.length });
     if (!this.pending) this.pending = requestAnimationFrame(() => { this.pending = null; this.draw(); });
   }
 
