@@ -22,6 +22,8 @@ def get_camera(desk: Desk, ask: Ask) -> CameraState:
 
 def add_camera(desk: Desk, ask: Ask) -> CameraState:
     body: NewCamera = ask.body
+    if body.name.endswith("\n"):  # which a pattern's $ lets through
+        raise Refusal(422, "body: name: a name is one line")
     with desk.changing:
         if any(state.name == body.name for state in desk.states()):
             raise Refusal(409, f"there is a camera '{body.name}' already; choose another name or remove that one")

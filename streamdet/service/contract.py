@@ -33,8 +33,8 @@ __all__ = [
     "Zones",
 ]
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z")]
-Secret = Annotated[str, msgspec.Meta(max_length=500, pattern=r"^[^$]*\Z")]  # no ${NAME} from outside
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+Secret = Annotated[str, msgspec.Meta(max_length=500, pattern=r"^[^$]*$")]  # no ${NAME} from outside
 Title = Annotated[str, msgspec.Meta(min_length=1, max_length=60)]
 Word = Annotated[str, msgspec.Meta(max_length=100)]
 Coordinate = Annotated[float, msgspec.Meta(ge=-100_000, le=100_000)]
@@ -172,7 +172,7 @@ class Zones(Body, frozen=True):
 EventKind = Literal["new", "update", "end", "enter", "leave", "cross", "dwell"]
 Words = Annotated[list[Word], msgspec.Meta(max_length=50)]
 Kinds = Annotated[list[EventKind], msgspec.Meta(max_length=7)]
-Identity = Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[A-Za-z0-9_-]*\Z")]
+Identity = Annotated[str, msgspec.Meta(max_length=100, pattern=r"^[A-Za-z0-9_-]*$")]
 Moment = Annotated[str, msgspec.Meta(min_length=10, max_length=40, extra_json_schema={"format": "date-time"})]
 
 
@@ -187,7 +187,7 @@ class EventQuery(Body, frozen=True):
     label: Words = []
     zone: Words = []
     line: Words = []
-    track: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = None
+    track: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | msgspec.UnsetType = msgspec.UNSET
     since: Moment | None = None
     until: Moment | None = None
     after: Identity | None = None
@@ -263,7 +263,7 @@ class Health(Answer, frozen=True):
 class ConfigText(Body, frozen=True):
     """A configuration file's text (YAML, of which JSON is a part)."""
 
-    text: Annotated[str, msgspec.Meta(max_length=500_000)]
+    text: Annotated[str, msgspec.Meta(max_length=80_000)]
 
 
 class Verdict(Answer, frozen=True):

@@ -40,7 +40,7 @@ def find_events(desk: Desk, ask: Ask) -> dict[str, Any]:
             label=query.label or None,
             zone=query.zone or None,
             line=query.line or None,
-            track=query.track,
+            track=None if query.track is msgspec.UNSET else query.track,
             since=query.since,
             until=query.until,
             after_id=query.after,

@@ -31,7 +31,7 @@ _SAID = {
 def document(operations: Sequence[Operation], *, token: bool) -> dict[str, Any]:
     """The document; `token`: whether calls need one."""
     kinds = [Problem, *(kind for op in operations for kind in (op.body, op.answer) if kind is not None)]
-    schemas, components = msgspec.json.schema_components(_unique(kinds), ref_template=_REF)
+    schemas, components = _simple(msgspec.json.schema_components(_unique(kinds), ref_template=_REF))
     schema_of = dict(zip(map(str, _unique(kinds)), schemas))
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -58,6 +58,8 @@ def _described(operation: Operation, schema_of: dict[str, Any]) -> dict[str, Any
         "parameters": [*_path_parameters(operation.path), *_query_parameters(operation)],
         "responses": _responses(operation, schema_of),
     }
+    if operation.path == "/healthz":
+        told["security"] = []  # whoever asks may know whether all is well, and without the token no more
     if operation.body is not None:
         schema = schema_of[str(operation.body)]
         told["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
@@ -93,7 +95,7 @@ def _path_parameters(path: str) -> list[dict[str, Any]]:
 def _query_parameters(operation: Operation) -> list[dict[str, Any]]:
     if operation.query is None:
         return []
-    (_,), components = msgspec.json.schema_components([operation.query], ref_template=_REF)
+    (_,), components = _simple(msgspec.json.schema_components([operation.query], ref_template=_REF))
     fields: dict[str, Any] = components[operation.query.__name__]["properties"]
     return [
         {"name": name, "in": "query", "required": False, "schema": _plain(schema)} for name, schema in fields.items()
@@ -106,6 +108,20 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
         (known,) = [option for option in schema["anyOf"] if option.get("type") != "null"]
         return dict(known)
     return {key: value for key, value in schema.items() if not (key == "default" and value is None)}
+
+
+def _simple(schema: Any) -> Any:
+    """Tuples of one type as arrays of fixed length: few tools know ``prefixItems``."""
+    if isinstance(schema, list | tuple):
+        return [_simple(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    told = {key: _simple(value) for key, value in schema.items()}
+    first, *others = told.get("prefixItems", [None])
+    if first is not None and all(other == first for other in others):
+        del told["prefixItems"]
+        told["items"] = first
+    return told
 
 
 def _unique(kinds: Sequence[Any]) -> list[Any]:
