@@ -232,12 +232,20 @@ class EventList(Answer, frozen=True):
 
 
 class Delivery(Answer, frozen=True):
-    """How far the events of one destination have got."""
+    """How far the events of one destination have got. `address` and `last_error` hold no secrets.
+
+    ``dead``: refused by the destination; ``overtaken``: dropped before it took them, as ``store.keep_undelivered`` says.
+    """
 
     name: str
+    kind: str
+    address: str
     state: str
     pending: int
     delivered: int
+    dead: int = 0
+    overtaken: int = 0
+    failures: int = 0
     oldest_s: float | None = None
     last_error: str | None = None
 

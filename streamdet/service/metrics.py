@@ -138,8 +138,16 @@ def _events(page: _Page, desk: Desk, deliveries: Sequence[Delivery]) -> None:
         page.add("streamdet_store_lost_total", "counter", "Events that never reached the disk.", [({}, status.lost)])
     pending = [({"destination": one.name}, one.pending) for one in deliveries]
     page.add("streamdet_delivery_queue", "gauge", "Events a destination has not taken yet.", pending)
-    delivered = [({"destination": one.name}, one.delivered) for one in deliveries]
-    page.add("streamdet_delivered_total", "counter", "Events a destination has taken.", delivered)
+    counters = (
+        ("delivered", "delivered_total", "Events a destination has taken."),
+        ("dead", "delivery_refused_total", "Events a destination refused."),
+        ("overtaken", "delivery_overtaken_total", "Events dropped before a destination took them."),
+        ("failures", "delivery_failures_total", "Attempts that failed and were made again."),
+    )
+    for field, name, about in counters:
+        page.add(
+            f"streamdet_{name}", "counter", about, [({"destination": d.name}, getattr(d, field)) for d in deliveries]
+        )
     waiting = [({"destination": one.name}, one.oldest_s) for one in deliveries if one.oldest_s is not None]
     page.add("streamdet_delivery_oldest_seconds", "gauge", "Age of the oldest event not delivered.", waiting)
 

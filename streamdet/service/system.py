@@ -36,7 +36,7 @@ def get_state(desk: Desk, ask: Ask) -> StationState:
 
 
 def deliveries_of(desk: Desk) -> list[Delivery]:
-    given: Any = getattr(desk.station, "deliveries", None)
+    given = desk.station.deliveries
     return [] if given is None else [msgspec.convert(one, Delivery, from_attributes=True) for one in given.status()]
 
 
