@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamdet.commands import build, compare, evaluate, serve, slice_dataset, tune, widen
+from streamdet.commands import build, compare, evaluate, export_frames, serve, slice_dataset, tune, widen
 
 __all__ = ["COMMANDS"]
 
@@ -20,4 +20,5 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     compare.add,
     tune.add,
     slice_dataset.add,
+    export_frames.add,
 )

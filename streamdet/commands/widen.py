@@ -11,11 +11,9 @@ from streamdet.options import Help
 
 __all__ = ["add"]
 
-_NEXT = """to train it further, in torch:
-  import onnx, onnx2torch                          # pip install onnx2torch
-  network = onnx2torch.convert(onnx.load("{path}"))
-  # ... or, if you have the training code: conv.weight = torch.cat([conv.weight, zeros], dim=1) in {layers}
-  # feed it what the pipeline makes:  streamdet export-frames CLIP --like {path} --output tensors/
+_NEXT = """to train it further: in PyTorch give {layers} the zeros this file has, and train as before
+  conv.weight = torch.nn.Parameter(torch.cat([conv.weight, torch.zeros(conv.out_channels, EXTRA, *conv.kernel_size)], dim=1))
+  data, fed as the pipeline feeds it:  streamdet export-frames CLIP --like {path} --labels L --output tensors/
 """
 
 
