@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -153,6 +155,9 @@ class Watch:
         self.interrupted = False
         self._station, self._settings = station, settings
         self._signals = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+        self._heard, self._wake = socket.socketpair()
+        self._before: dict[int, Any] = {}
+        self._fd_before = -1
         self._asked = 0
         self._done = threading.Event()
         self._told_ready = False
@@ -160,22 +165,30 @@ class Watch:
         self._thread = threading.Thread(target=self._run, name="signals", daemon=True)
 
     def __enter__(self) -> Watch:
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
+        """On the main thread, as Python wants it."""
+        self._wake.setblocking(False)
+        self._before = {number: signal.signal(number, lambda *_: None) for number in self._signals}
+        self._fd_before = signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._fd_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         self._done.set()
         self._thread.join()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._signals)
+        self._heard.close()
+        self._wake.close()
 
     def _run(self) -> None:
         while not self._done.is_set():
-            info = signal.sigtimedwait(self._signals, POLL_S)
-            if info is not None and info.si_signo == signal.SIGHUP:
-                self._reload()
-            elif info is not None:
-                self._stop(info.si_signo)
+            if select.select([self._heard], [], [], POLL_S)[0]:
+                for number in self._heard.recv(64):  # Python writes the number of each signal there
+                    if number == signal.SIGHUP:
+                        self._reload()
+                    elif number in self._signals:
+                        self._stop(number)
             self._tell_systemd()
 
     def _stop(self, number: int) -> None:
