@@ -2,8 +2,8 @@
 
     python benchmarks/live/glass.py --port P --log FILE [--size 1280x720] [--fps 25] [--seconds S]
 
-A ball flies straight across, `STEP_PX` a picture, so its place is the picture's number (within a crossing). FILE gets one line per
-picture: its number and ``time.monotonic()`` just before it was drawn: the instant its light fell on the glass.
+A ball flies straight across, `STEP_PX` a picture, so its place is the picture's number (within a crossing). FILE gets one line
+per picture: its number and ``time.monotonic()`` just before it was drawn: the instant its light fell on the glass.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "live"))
 
 from camera_server import Feed, Visitor
 
-FIRST_PX, STEP_PX, BALL_PX = 40, 8, 9
+FIRST_PX, STEP_PX, BALL_PX = 40, 8, 12
 ENCODER = {"preset": "ultrafast", "tune": "zerolatency", "x264-params": "sliced-threads=0:threads=1", "bf": "0"}
 
 
