@@ -32,7 +32,9 @@ class Enduring:
         self._make, self._what, self._again_after_s = make, what, again_after_s
         self._sink: Sink | None = None
         self._again_s = 0.0
-        self.lossy = make().lossy
+        like = make()
+        self.lossy = like.lossy
+        self.tell = self._tell if hasattr(like, "tell") else None  # see streamdet.stream
 
     def __enter__(self) -> Self:
         self._try(lambda sink: None)
@@ -48,6 +50,9 @@ class Enduring:
 
     def finish(self, events: tuple[Event, ...]) -> None:
         self._try(lambda sink: sink.finish(events))
+
+    def _tell(self, events: tuple[Event, ...]) -> None:
+        self._try(lambda sink: sink.tell(events))  # type: ignore[attr-defined]
 
     def _try(self, step: Callable[[Sink], None]) -> None:
         if self._sink is None and time.monotonic() < self._again_s:

@@ -53,6 +53,7 @@ LEAVES = {
     "smallest": "tiles.smallest_px",
     "whole_frame": "tiles.whole_frame",
     "max_frames": "source.max_frames",
+    "give_up": "live.give_up_s",
     "dpi": "source.dpi",
     "output": "output.dir",
     "video": "output.video",
@@ -111,6 +112,9 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     rest = sub.add_argument_group("settings")
     rest.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames of each source")
     rest.add_argument("--dpi", type=float, metavar="N", help="at which PDF pages are drawn (default 200)")
+    rest.add_argument(
+        "--give-up", type=float, metavar="S", help="end when a live stream has been gone for S seconds (default: never)"
+    )
     rest.add_argument("--config", metavar="FILE.yaml", help="configuration file; options override it")
     rest.add_argument(
         "--set", action="append", default=[], metavar="A.B=C", help="any setting by its path, e.g. tiles.sweep_s=2"

@@ -27,6 +27,7 @@ __all__ = ["add"]
 
 log = logging.getLogger(__name__)
 
+PRINTED = {"unit": "a systemd unit", "containerfile": "a file to build a container from"}
 POLL_S = 0.25
 STUCK_S = 30.0  # the processing thread gave no sign for so long: systemd may start us again
 
@@ -44,11 +45,17 @@ def add(commands: Any) -> None:
         default=None,
         help="without CONFIG.yaml: requests may name pictures by http(s) address, on the public internet only",
     )
+    for name, what in PRINTED.items():
+        sub.add_argument(f"--print-{name}", action="store_true", help=f"print {what}, and stop")
     sub.add_argument("-v", "--verbose", action="count", default=0, help="say more (-vv: everything)")
     sub.set_defaults(command=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    for name, file in (("unit", "streamdet.service"), ("containerfile", "Containerfile")):
+        if getattr(arguments, f"print_{name}"):
+            sys.stdout.write((Path(__file__).parent.parent / "service" / "deploy" / file).read_text(encoding="utf-8"))
+            return EXIT_DONE
     if arguments.config is None:
         return _serve_pictures(arguments)
     from streamdet.station import Station

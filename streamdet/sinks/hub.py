@@ -207,6 +207,10 @@ class HubSink:
     def write(self, result: Result) -> None:
         self._hub.put(result)
 
+    def tell(self, events: tuple[Event, ...]) -> None:
+        """Events between two frames: the stream was lost, and what was in it has ended."""
+        self.finish(events)
+
     def finish(self, events: tuple[Event, ...]) -> None:
         self._hub.put_events(self._stream, events)
 

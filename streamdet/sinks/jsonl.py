@@ -54,6 +54,10 @@ class EventsSink(_Lines):
     def write(self, result: Result) -> None:
         self._put(result.events)
 
+    def tell(self, events: tuple[Event, ...]) -> None:
+        """Events between two frames: the stream was lost, and what was in it has ended."""
+        self._put(events)
+
     def finish(self, events: tuple[Event, ...]) -> None:
         self._put(events)
 

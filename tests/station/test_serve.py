@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -127,3 +128,31 @@ def test_a_full_disk_loses_no_camera(tmp_path: Path) -> None:
         kept = store.query(limit=1000)
     assert kept, "events are kept whatever becomes of a sink"
     assert said.count(b"No space left on device") <= 2
+
+
+def printed(option: str) -> str:
+    words = [sys.executable, "-m", "streamdet", "serve", option]
+    return subprocess.run(words, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_the_unit_is_one_that_systemd_takes(tmp_path: Path) -> None:
+    text = printed("--print-unit")
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in text
+    checker = shutil.which("systemd-analyze")
+    if checker is None:
+        pytest.skip("systemd-analyze is not here to look at it")
+    (tmp_path / "streamdet.service").write_text(text.replace("/opt/streamdet/bin/streamdet", sys.executable))
+    done = subprocess.run(
+        [checker, "verify", "--man=no", "--recursive-errors=no", str(tmp_path / "streamdet.service")],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    about_us = [line for line in done.stderr.splitlines() if "streamdet.service" in line]
+    assert not about_us, about_us
+
+
+def test_the_container_file_serves_a_configuration() -> None:
+    lines = [line for line in printed("--print-containerfile").splitlines() if line and not line.startswith("#")]
+    assert lines[0].startswith("FROM ")
+    assert 'ENTRYPOINT ["streamdet"]' in lines
+    assert "STOPSIGNAL SIGTERM" in lines
+    assert any(line.startswith("USER ") and "root" not in line for line in lines)
