@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
-from streamdet.config import Config, MqttConfig, OnlyConfig
+from streamdet.config import Config, OnlyConfig
 from streamdet.delivery.courier import Courier
 from streamdet.delivery.outcome import DeliveryStatus, Destination
 from streamdet.errors import ConfigError
@@ -74,7 +74,7 @@ class Deliveries:
         self._couriers: dict[str, tuple[_Wanted, Courier]] = {}
         self.undelivered: list[Undelivered] = []
         for name, wanted in _wanted(config).items():
-            self._couriers[name] = wanted, self._courier(name, wanted, self._make(wanted))
+            self._couriers[name] = wanted, self._courier(name, wanted, self._make(name, wanted))
 
     def __enter__(self) -> Self:
         for _, courier in self._couriers.values():
@@ -108,7 +108,7 @@ class Deliveries:
         wanted = _wanted(config)
         fresh = {name: w for name, w in wanted.items() if name not in self._couriers or self._couriers[name][0] != w}
         gone = [name for name in self._couriers if name not in wanted]
-        made = {name: self._make(w) for name, w in fresh.items()}  # may refuse, and then nothing has changed
+        made = {name: self._make(name, w) for name, w in fresh.items()}  # may refuse, and then nothing has changed
         stopped = {name: self._couriers.pop(name)[1] for name in (*gone, *fresh) if name in self._couriers}
         self._finish(list(stopped.values()), SETTLE_S, note=False)
         self._config = config
@@ -140,12 +140,11 @@ class Deliveries:
     def _courier(self, name: str, wanted: _Wanted, destination: Destination) -> Courier:
         return Courier(name, destination, self._store, kind=wanted.kind, only=wanted.only)
 
-    def _make(self, wanted: _Wanted) -> Destination:
+    def _make(self, name: str, wanted: _Wanted) -> Destination:
         settings = wanted.settings
         if wanted.kind == "mqtt":
             from streamdet.delivery.mqtt import MqttDestination
 
-            assert isinstance(settings, MqttConfig)
             return MqttDestination(
                 settings,
                 self._store,
@@ -153,7 +152,21 @@ class Deliveries:
                 cameras=self._cameras,
                 facts=self._tell,
             )
-        raise AssertionError(wanted.kind)
+        if wanted.kind == "webhook":
+            from streamdet.delivery.webhook import WebhookDestination
+
+            return WebhookDestination(settings, self._store, name=name)
+        if wanted.kind == "kafka":
+            from streamdet.delivery.kafka import KafkaDestination
+
+            return KafkaDestination(settings, self._store, name=name)
+        if wanted.kind == "postgres":
+            from streamdet.delivery.postgres import PostgresDestination
+
+            return PostgresDestination(settings, self._store, name=name)
+        from streamdet.delivery.event_log import EventLogDestination
+
+        return EventLogDestination(settings)
 
     def _tell(self) -> dict[str, Any]:
         """The statistics that MQTT gets."""
