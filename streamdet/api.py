@@ -38,7 +38,7 @@ class Run:
         self.assembled: Assembled | None = None
         self.on_tiles: Callable[[str, int, int], None] | None = None  # (stream, done, of): a still of many tiles
         self._pipeline: Pipeline | None = None
-        self._stopped = False
+        self._stopped = self._aborted = False
 
     def __iter__(self) -> Iterator[Result]:
         started_s = time.monotonic()
@@ -49,17 +49,21 @@ class Run:
                 assembled.pipeline.stop()
             try:
                 yield from assembled.pipeline
-            except BaseException:
+            except BaseException as error:
+                self._aborted = self._aborted or isinstance(error, KeyboardInterrupt)
                 self._close(assembled, time.monotonic() - started_s)
                 with contextlib.suppress(OutputError):  # the first error is the one to tell
                     self._write_summary()
                 raise
             self._close(assembled, time.monotonic() - started_s)
             self._write_summary()
+            if assembled.telling is not None and not self._aborted:
+                assembled.telling.complain()
 
     def stop(self, *, abort: bool = False) -> None:
         """Finish the files as they are and end the loop; with `abort`, do not wait for what is still queued."""
         self._stopped = True
+        self._aborted = self._aborted or abort
         if self._pipeline is not None:
             self._pipeline.stop(abort=abort)
 
@@ -80,6 +84,7 @@ class Run:
             "model": assembled.detector.describe(),
             "wall_s": round(wall_s, 3),
             "streams": [_stream_summary(stream, outputs[stream.name]) for stream in done],
+            "deliveries": [] if assembled.telling is None else assembled.telling.finish(abort=self._aborted),
             "warnings": [*assembled.detector.warnings],
             "errors": [str(error) for error in assembled.pipeline.errors if isinstance(error, StreamdetError)],
         }

@@ -21,6 +21,7 @@ from streamdet.pipeline import Opener, Pipeline
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
 from streamdet.stream import Stream
+from streamdet.telling import Telling, open_telling
 from streamdet.types import SourceInfo
 
 if TYPE_CHECKING:
@@ -250,6 +251,7 @@ class Assembled:
     detector: Detector
     specs: list[SourceSpec]
     outputs: list[Outputs]
+    telling: Telling | None = None
 
 
 @contextlib.contextmanager
@@ -269,14 +271,14 @@ def assemble(config: Config, *, on_tiles: Callable[[str, int, int], None] | None
         )
     with detector, contextlib.ExitStack() as opened:
         archive = open_archive(config.record, opened)
+        telling = open_telling(config, opened)
         openers: list[Opener] = [
-            functools.partial(_open_stream, spec, out, config, detector, archive, on_tiles)
+            functools.partial(_open_stream, spec, out, config, detector, archive, telling, on_tiles)
             for spec, out in zip(specs, outputs, strict=True)
         ]
         together = any(spec.live for spec in specs)
-        yield Assembled(
-            Pipeline(openers, together=together, budget=Budget(turn_s=config.live.turn_s)), detector, specs, outputs
-        )
+        pipeline = Pipeline(openers, together=together, budget=Budget(turn_s=config.live.turn_s))
+        yield Assembled(pipeline, detector, specs, outputs, telling)
 
 
 def _open_stream(
@@ -285,6 +287,7 @@ def _open_stream(
     config: Config,
     detector: Detector,
     archive: Archive | None,
+    telling: Telling | None,
     on_tiles: Callable[[str, int, int], None] | None,
     opened: contextlib.ExitStack,
 ) -> Stream:
@@ -300,6 +303,9 @@ def _open_stream(
     if recorder is not None:
         line.rules = NamingRules(line.rules, recorder)
         sinks.append(recorder.sink())
+    if telling is not None:
+        line.rules = telling.rules(line.rules)
+        sinks.append(telling.sink())
     return Stream(source, line, sinks, max_frames=config.source.max_frames)
 
 

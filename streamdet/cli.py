@@ -134,9 +134,12 @@ def _with_default_output(config: Config, *, show: bool) -> Config:
     """Nothing asked for: a folder of its own for files; events on standard output for live sources."""
     from streamdet.config import with_values
     from streamdet.places import sources_of
+    from streamdet.telling import has_destinations
 
     output = config.output
-    if show or any((output.dir, output.video, output.frames, output.events, output.summary, output.mot, output.coco)):
+    if show or has_destinations(config):
+        return config
+    if any((output.dir, output.video, output.frames, output.events, output.summary, output.mot, output.coco)):
         return config
     specs = sources_of(config.sources)
     if any(spec.live for spec in specs):

@@ -11,6 +11,7 @@
     |   |   `-- SourceRefusedError 3 ... because the other side said no: wrong password, unknown path
     |   |-- ModelError    3   a model file is missing, damaged or of a layout we cannot read
     |   `-- OutputError   3   an output cannot be written (also raised while running: disk full)
+    |       |-- UndeliveredError 3 the run is over, but some destination did not take all events
     |       `-- OutputClosed 0 whoever read our stdout went away (``| head``): the run ends quietly
     `-- SourceLostError   4   a stream that had been running stopped delivering
 
@@ -33,6 +34,7 @@ __all__ = [
     "SourceRefusedError",
     "StartupError",
     "StreamdetError",
+    "UndeliveredError",
     "UsageError",
     "redact",
 ]
@@ -76,6 +78,10 @@ class ModelError(StartupError):
 
 
 class OutputError(StartupError):
+    pass
+
+
+class UndeliveredError(OutputError):
     pass
 
 

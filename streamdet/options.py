@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   streamdet run match.mp4                          film, frames and events in runs/match
   streamdet run match.mp4 --model yolo.onnx --tile 640 --output out
   streamdet run rtsp://camera/1 --events -         events on standard output
+  streamdet run rtsp://camera/1 --events mqtt://broker/site   events to an MQTT broker
   streamdet run photos/ --model yolo.onnx          annotated pictures
 """
 
@@ -101,7 +102,12 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     )
     out.add_argument("--video", metavar="FILE", help="annotated film (.mp4 .mkv .mov), or picture for a still")
     out.add_argument("--frames", metavar="FILE|-", help="one JSON line per frame")
-    out.add_argument("--events", metavar="FILE|-", help="one JSON line per event")
+    out.add_argument(
+        "--events",
+        action="append",
+        metavar="FILE|-|URL",
+        help="one JSON line per event; or whom to tell: mqtt://HOST/PREFIX, mqtts://, https://, kafka://, postgresql://",
+    )
     out.add_argument("--mot", metavar="FILE", help="MOTChallenge text")
     out.add_argument("--coco", metavar="FILE", help="COCO results JSON")
     out.add_argument("--clips", metavar="DIR", help="a clip and a snapshot of every event (settings: record.*)")

@@ -158,6 +158,9 @@ def describe_run(summary: dict[str, Any]) -> str:
             lines.append(f"  wrote {', '.join(written)}")
         if stream["error"]:
             lines.append(f"  stopped by: {stream['error']}")
+    for one in summary.get("deliveries", []):
+        also = [f"{one[what]} {what}" for what in ("refused", "undelivered") if one[what]]
+        lines.append(f"{one['delivered']} events delivered to {one['address']}{''.join(f', {a}' for a in also)}")
     lines += [f"warning: {warning}" for warning in summary.get("warnings", [])]
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ LEVEL = {
     "sources": 2, "motion": 2, "tiles": 2, "detectors": 2, "merge": 2, "tracking": 2, "rules": 2, "draw": 2, "sinks": 2,
     "coded": 1.5,  # encoded pictures: what recording/ and the sinks of the annotated stream both stand on
     "recording": 2, "media": 4,
-    "delivery": 2,
+    "delivery": 2, "telling": 4,
     "line": 3, "stream": 3, "pipeline": 3,
     "station": 4, "camera": 4, "parts": 4, "enduring": 4,
     "assemble": 4, "places": 4, "service": 4,

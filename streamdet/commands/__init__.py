@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamdet.commands import build, compare, evaluate, export_frames, serve, slice_dataset, tune, widen
+from streamdet.commands import build, compare, deliver, evaluate, export_frames, serve, slice_dataset, tune, widen
 
 __all__ = ["COMMANDS"]
 
@@ -16,6 +16,7 @@ COMMANDS: tuple[Callable[[Any], None], ...] = (
     evaluate.add,
     build.add,
     serve.add,
+    deliver.add,
     widen.add,
     compare.add,
     tune.add,

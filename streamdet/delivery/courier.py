@@ -37,11 +37,22 @@ class Courier:
     `drain_s` to catch up.
     """
 
-    def __init__(self, name: str, destination: Destination, events: EventLog, *, kind: str, only: OnlyConfig) -> None:
+    def __init__(
+        self,
+        name: str,
+        destination: Destination,
+        events: EventLog,
+        *,
+        kind: str,
+        only: OnlyConfig,
+        from_start: bool = False,
+    ) -> None:
         self.name = name
         self._destination = destination
         self._log = events
         self._kind, self._only = kind, only
+        if from_start:
+            events.rewind(name)
         self._cursor = events.cursor(name)
         self._sent = self._cursor
         self._under_way: deque[int] = deque()

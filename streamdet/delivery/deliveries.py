@@ -52,7 +52,8 @@ class Deliveries:
     """A courier thread per configured destination, from entering to leaving; leaving drains for `config.store.drain_s`.
 
     `cameras` and `facts` say what is told beside events (MQTT statuses and statistics). Nothing here raises once entered: trouble
-    of a destination is in ``status()`` and the log. After leaving, ``undelivered`` says what was not taken.
+    of a destination is in ``status()`` and the log. After leaving, ``ended`` says how each did and
+    ``undelivered`` what was not taken.
 
     Raises:
         DependencyError: a destination's package is missing. ConfigError: a setting or secret that cannot be.
@@ -65,7 +66,10 @@ class Deliveries:
         *,
         cameras: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
         facts: Callable[[], Mapping[str, Any]] = dict,
+        from_start: bool = False,
     ) -> None:
+        """`from_start`: everything in the store, whatever was delivered before."""
+        self._from_start = from_start
         self._config = config
         self._store = store
         self._cameras, self._facts = cameras, facts
@@ -73,6 +77,7 @@ class Deliveries:
         self._started_s = time.monotonic()
         self._couriers: dict[str, tuple[_Wanted, Courier]] = {}
         self.undelivered: list[Undelivered] = []
+        self.ended: list[DeliveryStatus] = []
         for name, wanted in _wanted(config).items():
             self._couriers[name] = wanted, self._courier(name, wanted, self._make(name, wanted))
 
@@ -122,15 +127,23 @@ class Deliveries:
         ]
 
     def _finish(self, couriers: list[Courier], drain_s: float, *, note: bool = True) -> None:
-        if couriers and drain_s:
-            self._store.sync(drain_s)
-        for courier in couriers:
-            courier.stop(drain_s)
         last_s = time.monotonic() + drain_s + GRACE_S
+        try:
+            if couriers and drain_s:
+                self._store.sync(drain_s)
+            for courier in couriers:
+                courier.stop(drain_s)
+            for courier in couriers:
+                courier.join(max(0.0, last_s - time.monotonic()))
+        except BaseException:  # somebody pressed Ctrl-C once more
+            for courier in couriers:
+                courier.stop(0.0)
+            raise
         for courier in couriers:
-            courier.join(max(0.0, last_s - time.monotonic()))
             self._store.retire(courier.name)
             status = courier.status()
+            if note:
+                self.ended.append(status)
             if note and status.pending:
                 self.undelivered.append(Undelivered(status.name, status.address, status.pending, status.last_error))
                 log.warning("%d events were not delivered to %s (%s)", status.pending, status.name, status.last_error)
@@ -138,7 +151,7 @@ class Deliveries:
     # ---------------------------------------------------------------------------------------------------------- making
 
     def _courier(self, name: str, wanted: _Wanted, destination: Destination) -> Courier:
-        return Courier(name, destination, self._store, kind=wanted.kind, only=wanted.only)
+        return Courier(name, destination, self._store, kind=wanted.kind, only=wanted.only, from_start=self._from_start)
 
     def _make(self, name: str, wanted: _Wanted) -> Destination:
         settings = wanted.settings

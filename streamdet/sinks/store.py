@@ -325,6 +325,12 @@ class EventStore:
                 self._cursors[name] = self._moved[name] = self._last_seq
             return self._cursors[name]
 
+    def rewind(self, name: str) -> None:
+        """`name` begins again with the oldest event there is."""
+        before_first = self._file.first_seq() - 1
+        with self._changed:
+            self._cursors[name] = self._moved[name] = before_first
+
     def advance(self, name: str, seq: int) -> None:
         """Everything up to `seq` has reached `name`."""
         with self._changed:
