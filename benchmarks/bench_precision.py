@@ -2,8 +2,8 @@
 
 python benchmarks/bench_precision.py            # writes benchmarks/results/precision.json
 
-On the CPU, by onnxruntime, which does the arithmetic of the copies as it is written in them. Objects are merged rows at the model's
-threshold; both see the same tiles. int8 is calibrated on other clips than those compared on.
+On the CPU, by onnxruntime, which does the arithmetic of the copies as it is written in them. Objects are merged rows at the
+model's threshold; both see the same tiles. int8 is calibrated on other clips than those compared on.
 """
 
 from __future__ import annotations

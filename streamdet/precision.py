@@ -24,6 +24,7 @@ from streamdet.types import F32, Detections, TileBatch, Tracks
 
 __all__ = ["Agreement", "agreement", "calibration_tiles", "packed"]
 
+_FREE_PX = 320
 _SAME_IOU = 0.5
 _SAME_PX = 2.0  # of 3 px objects a pixel of difference takes any overlap: their centres are compared
 
@@ -66,7 +67,13 @@ def packed(
 
 
 def calibration_tiles(clips: Sequence[str], spec: InputSpec, config: Config) -> Iterator[NDArray[Any]]:
-    """Batches of network input from `clips`, spread over their first minute or so. Raises UsageError if there is nothing."""
+    """Batches of network input from `clips`, spread over their first minute or so. Raises UsageError if there is nothing.
+
+    A network of any size is shown unscaled tiles of one size, whatever the clips': calibration counts over equal shapes.
+    """
+    if spec.wh is None:
+        spec = replace(spec, wh=(_FREE_PX, _FREE_PX))
+        config = with_values(config, {"tiles.tile": _FREE_PX})
     given = False
     for batch in packed(clips, replace(spec, dtype="float32"), config, every=15, frames=900, tiles=4):
         given = True

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +92,6 @@ def _build(file: ModelFile, config: Config, arguments: argparse.Namespace) -> di
     with _reference(file) as model:
         spec = model.input
         wh = _size(arguments.size) or spec.wh or probe_wh(file)
-        spec = replace(spec, wh=spec.wh or wh)
         tiles = None
         if arguments.calibrate and config.gpu.precision == "int8":
             from streamdet.precision import calibration_tiles
