@@ -14,7 +14,8 @@ import numpy as np
 from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
-from streamdet.gpu import device_of, gpu_detector
+from streamdet.gpu import device_of, gpu_detector, gpu_packer
+from streamdet.inputspec import InputSpec
 from streamdet.line import Line
 from streamdet.media import NamingRules, open_archive, recorder_of
 from streamdet.pipeline import Opener, Pipeline
@@ -358,12 +359,24 @@ def _make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | N
             frame_wh or (1920, 1080), input_wh=None, config=config.tiles
         )  # not used, but not to be nonsense either
         return NoScheduler(), NoPacker()
-    from streamdet.tiles.pack_cpu import CpuPacker
     from streamdet.tiles.schedule import TileScheduler
 
     make_plan = functools.partial(
         plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
     )
-    if frame_wh is not None:
-        make_plan(frame_wh)
-    return TileScheduler(config.tiles, make_plan=make_plan), CpuPacker(spec)
+    plan = make_plan(frame_wh) if frame_wh is not None else None
+    packer = _make_packer(config, detector, spec, plan.input_wh if plan else None)
+    return TileScheduler(config.tiles, make_plan=make_plan), packer
+
+
+def _make_packer(config: Config, detector: Detector, spec: InputSpec, input_wh: tuple[int, int] | None) -> Packer:
+    if device_of(config) != "cpu":
+        from streamdet.detectors.device_detector import DeviceDetector
+
+        if isinstance(detector, DeviceDetector):
+            if input_wh is not None:
+                detector.bind(input_wh)
+            return gpu_packer(detector)
+    from streamdet.tiles.pack_cpu import CpuPacker
+
+    return CpuPacker(spec)

@@ -58,9 +58,14 @@ class FrameGraph:
         self.replayed = 0
         self.recorded = 0
 
+    @property
+    def at_home(self) -> bool:
+        """Whether the calling thread is the one that entered the Device."""
+        return threading.get_ident() == self._home
+
     def here(self) -> contextlib.AbstractContextManager[None]:
         """Make the GPU's context current, where the calling thread is not the one that entered the Device."""
-        return contextlib.nullcontext() if threading.get_ident() == self._home else self._device.on_this_thread()
+        return contextlib.nullcontext() if self.at_home else self._device.on_this_thread()
 
     def rows(self, shape: tuple[int, ...], dtype: DTypeLike) -> DeviceArray | None:
         """The next ``shape[0]`` rows of the batch that is being gathered; None if it has no room for them (or another shape)."""

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from streamdet.detectors.device_detector import DeviceDetector
     from streamdet.detectors.spec import ModelFile
     from streamdet.device import Device
+    from streamdet.protocols import Packer
 
-__all__ = ["device_of", "gpu_detector"]
+__all__ = ["device_of", "gpu_detector", "gpu_packer"]
 
 _LOG = logging.getLogger(__name__)
 Runtime = Literal["tensorrt", "onnxruntime"]
@@ -117,3 +118,11 @@ def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> Devi
         return OnnxRuntimeCudaBackend(file, device=opened, config=config.gpu)
 
     return DeviceDetector(config.model, path, device=Device(device), gpu=config.gpu, folder=folder, make_backend=make)
+
+
+def gpu_packer(detector: DeviceDetector) -> Packer:
+    """A packer for one stream, whose batches `detector` (entered) is given."""
+    from streamdet.tiles.pack_cuda import CudaPacker
+    from streamdet.tiles.pack_graph import GraphPacker
+
+    return GraphPacker(detector.input, detector.frame, CudaPacker(detector.input, detector.device))

@@ -86,3 +86,11 @@ def test_the_schema_covers_the_tree() -> None:
 )
 def test_secrets_are_redacted(text: str, shown: str) -> None:
     assert redact(text) == shown
+
+
+@pytest.mark.parametrize("leaf", ["source.hwaccel", "motion.compensate"])
+def test_a_bare_off_is_the_word_off(tmp_path: Path, leaf: str) -> None:
+    branch, name = leaf.split(".")
+    read = load(write(tmp_path, f"{branch}:\n  {name}: off\n"))
+    assert getattr(getattr(read, branch), name) == "off"
+    assert getattr(getattr(with_values(Config(), {leaf: False}), branch), name) == "off"  # as `--set` reads it

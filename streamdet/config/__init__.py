@@ -128,9 +128,21 @@ def from_tree(tree: Any, *, origin: str = "configuration") -> Config:
     """Validate a plain tree of dicts and lists. Raises ConfigError naming `origin` and the path of the bad value."""
     _refuse_nan(tree, origin, "")
     try:
-        return msgspec.convert(move_addresses(tree), Config, dec_hook=read)
+        return msgspec.convert(move_addresses(_with_words(tree)), Config, dec_hook=read)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{origin}: {_readable(str(error))}") from None
+
+
+_SAY_OFF = (("source", "hwaccel"), ("motion", "compensate"))  # settings of which "off" is a value
+
+
+def _with_words(tree: Any) -> Any:
+    """YAML 1.1 reads a bare ``off`` as False: give those settings their word back."""
+    for branch, leaf in _SAY_OFF:
+        node = tree.get(branch) if isinstance(tree, dict) else None
+        if isinstance(node, dict) and node.get(leaf) is False:
+            tree = {**tree, branch: {**node, leaf: "off"}}
+    return tree
 
 
 def _refuse_nan(tree: Any, origin: str, path: str) -> None:

@@ -146,9 +146,12 @@ class DeviceDetector(NetworkDetector):
         return self._runs.about if self._runs is not None else "closed"
 
     def bind(self, input_wh: tuple[int, int]) -> None:
-        """Be ready for tiles of `input_wh` px: compiles now what would else be compiled at the first frame."""
-        assert self._runs is not None
-        self._runs.bind(self.input.shape(1, input_wh)[1:])
+        """Be ready for tiles of `input_wh` px: compiles now what would else be compiled at the first frame.
+
+        On another thread than the one that runs the detector it is left for then.
+        """
+        if self._runs is not None and self.frame.at_home:
+            self._runs.bind(self.input.shape(1, input_wh)[1:])
 
     def together(self, batches: Sequence[TileBatch]) -> list[Detections]:
         with self.frame.here():

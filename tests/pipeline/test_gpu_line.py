@@ -1,6 +1,7 @@
 """`streamdet run --device cuda:0` from end to end on a GPU that is played by the host: what it writes is what the CPU writes.
 
-Real: choosing, preparing the file, binding addresses, frames recorded and replayed, reading back, everything after it.
+Real: choosing, preparing the file, binding addresses, frames recorded and replayed, reading back, everything after it. Tiles are
+packed on the host here; with the GPU's packer see tests/gpu/on_double.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import streamdet.assemble
 import streamdet.device
 import streamdet.gpu
 from streamdet.cli import main
@@ -23,6 +25,7 @@ from host_device import HostDevice, PlayedTensorRt
 
 from streamdet.detectors import onnxruntime_cuda, tensorrt_backend
 from streamdet.detectors.tensorrt_plans import Key
+from streamdet.tiles.pack_cpu import CpuPacker
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*:DeprecationWarning", "ignore:.*:UserWarning")
 SCENE = ["--set", "source.demo_size=640x360", "--set", "source.demo_seconds=0.8", "--quiet", "--no-video"]
@@ -44,6 +47,7 @@ def played(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 
     on_host = functools.partial(onnxruntime_cuda.OnnxRuntimeCudaBackend, place="cpu")
     monkeypatch.setattr(streamdet.device, "Device", opened)
+    monkeypatch.setattr(streamdet.assemble, "_make_packer", lambda config, detector, spec, wh: CpuPacker(spec))
     monkeypatch.setattr(streamdet.gpu, "_device_of", lambda *_: "cuda:0")
     monkeypatch.setattr(streamdet.gpu, "_runtime", lambda backend: request.param)
     monkeypatch.setattr(onnxruntime_cuda, "OnnxRuntimeCudaBackend", on_host)
