@@ -118,6 +118,16 @@ def test_our_own_frames_are_put_on_the_pictures_by_name(tmp_path: Path) -> None:
     assert ours["tp"] == theirs["tp"]
 
 
+def test_with_an_end_only_pictures_that_were_looked_at_count(tmp_path: Path) -> None:
+    truth, claims = made_up(tmp_path, 3)
+    frames = frames_file(tmp_path, truth, claims)
+    frames.write_text("\n".join(frames.read_text().splitlines()[:4]) + "\n")
+    every, seen = evaluate(frames, truth).points, evaluate(frames, truth, span=(0, 4)).points
+    assert (every.labelled_frames, seen.labelled_frames) == (8, 4)
+    assert seen.fn < every.fn
+    assert seen.tp == every.tp
+
+
 def test_category_ids_of_another_world_are_refused(tmp_path: Path) -> None:
     truth, claims = made_up(tmp_path, 1)
     rows = json.loads(claims.read_text())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,11 @@ __all__ = ["add"]
 def add(commands: Any) -> None:
     text = "fit the way of looking to one's own clip: sizes, speed here, a table to choose from, a configuration that keeps up"
     sub = commands.add_parser("tune", help=text, description=text, formatter_class=Help)
-    sub.add_argument("source", metavar="CLIP_OR_DATASET", help="clip or folder of pictures; with --anchors: labels")
+    sub.add_argument(
+        "source",
+        metavar="CLIP_OR_DATASET",
+        help="clip, pictures, or data set (COCO .json, YOLO folder or data.yaml); with --anchors: labels",
+    )
     sub.add_argument("--model", metavar="NAME|PATH", help="the network (default: ours)")
     sub.add_argument("--labels", metavar="L", help="labels of the clip: ways to look are judged by them")
     sub.add_argument("--fps", type=float, metavar="F", help="frames per second wanted (default: the clip's own)")
@@ -66,24 +72,51 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.seconds <= 0 or (arguments.fps is not None and arguments.fps <= 0):
         raise UsageError("--seconds and --fps must be above 0")
     values = dict(_assignment(text) for text in arguments.set)
-    values |= {"sources": [arguments.source]} | ({"model.name": arguments.model} if arguments.model else {})
+    values |= {"model.name": arguments.model} if arguments.model else {}
     base = load(arguments.config) if arguments.config else Config()
-    tuned = tune(
-        with_values(base, values),
-        labels=arguments.labels,
-        fps=arguments.fps,
-        frames=arguments.max_frames,
-        seconds=arguments.seconds,
-        rounds=arguments.rounds,
-        within_px=arguments.within,
-        within_box=arguments.within_box,
-        told=_teller(arguments.quiet),
-    )
+    with _material(arguments) as (sources, labels, again):
+        tuned = tune(
+            with_values(base, {**values, "sources": sources}),
+            labels=labels,
+            fps=arguments.fps,
+            frames=arguments.max_frames,
+            seconds=arguments.seconds,
+            rounds=arguments.rounds,
+            within_px=arguments.within,
+            within_box=arguments.within_box,
+            told=_teller(arguments.quiet),
+        )
     folder = Path(arguments.output or Path("runs") / f"tune-{Path(arguments.source).stem}")
     files = write_all(tuned, folder)
     sys.stdout.write(f"{table(tuned)}\nwrote {', '.join(map(str, files))}\n")
-    sys.stdout.write(f"next: streamdet run {arguments.source} --config {files[0]}\n")
+    sys.stdout.write(f"next: streamdet run {again} --config {files[0]}\n")
     return EXIT_DONE
+
+
+@contextlib.contextmanager
+def _material(arguments: argparse.Namespace) -> Iterator[tuple[list[str], str | None, str]]:
+    """What is run, what it is judged by, and what to run afterwards.
+
+    A data set is some of its pictures, evenly chosen, and its labels in COCO's form while they are needed.
+    """
+    from dataclasses import replace
+
+    import numpy as np
+
+    from streamdet.tuning.dataset import is_dataset, read_dataset, write_coco
+
+    source = arguments.source
+    if arguments.labels is not None or not is_dataset(source):
+        yield [source], arguments.labels, source
+        return
+    data = read_dataset(source)
+    every = len(data.pictures)
+    rows = np.unique(np.linspace(0, every - 1, min(every, arguments.max_frames)).round().astype(int))
+    data = replace(data, pictures=tuple(data.pictures[row] for row in rows.tolist()))
+    with tempfile.TemporaryDirectory(prefix="streamdet-tune-") as folder:
+        file = Path(folder) / "labels.json"
+        write_coco(data, file)
+        yield [str(one.path) for one in data.pictures], str(file), str(data.pictures[0].path.parent)
 
 
 def _teller(quiet: bool) -> Callable[[str], None]:

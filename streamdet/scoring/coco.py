@@ -135,14 +135,23 @@ def on_pictures(results: list[BoxResult], truth: CocoTruth) -> Matched:
     return Matched(kept, len(results) - len(kept))
 
 
-def found_on_pictures(found: Found, truth: CocoTruth) -> Matched:
-    """The objects of a run on the pictures of `truth`: by file name, else the frame's number is the picture's id."""
+def only_pictures(truth: CocoTruth, found: Found, span: tuple[int, int | None]) -> CocoTruth:
+    """`truth` without the pictures that are none of the frames of `span` that the run processed."""
+    end = np.inf if span[1] is None else span[1]
+    kept = {image for frame, image in _images(found, truth).items() if image is not None and span[0] <= frame < end}
+    return CocoTruth(
+        [picture for picture in truth.images if picture.id in kept],
+        [row for row in truth.annotations if row.image_id in kept],
+        truth.categories,
+    )
+
+
+def _images(found: Found, truth: CocoTruth) -> dict[int, int | None]:
+    """The picture each frame shows: by file name, else the frame's number is the picture's id; None: not in the labels."""
     by_name = {
         key: p.id for p in truth.images for key in (Path(p.file_name).stem, Path(p.file_name).name, p.file_name) if key
     }
     ids = {p.id for p in truth.images}
-    classes = {c.name.casefold(): c.id for c in truth.categories}
-    matched = Matched([])
     image_of: dict[int, int | None] = {}
     for frame in found.frames.tolist():
         name = found.pictures.get(frame)
@@ -151,6 +160,14 @@ def found_on_pictures(found: Found, truth: CocoTruth) -> Matched:
         else:
             keys = (name, Path(name).name, Path(name).stem)
             image_of[frame] = next((by_name[key] for key in keys if key in by_name), None)
+    return image_of
+
+
+def found_on_pictures(found: Found, truth: CocoTruth) -> Matched:
+    """The objects of a run on the pictures of `truth`: by file name, else the frame's number is the picture's id."""
+    image_of = _images(found, truth)
+    classes = {c.name.casefold(): c.id for c in truth.categories}
+    matched = Matched([])
     for frame, name, box, score in zip(
         found.frame.tolist(), found.name.tolist(), found.xyxy.tolist(), found.score.tolist()
     ):

@@ -24,6 +24,7 @@ from streamdet.scoring.coco import (
     found_on_pictures,
     is_coco,
     on_pictures,
+    only_pictures,
     read_coco_results,
     read_coco_truth,
     video_truth,
@@ -69,7 +70,9 @@ def evaluate(
     others: Collection[str] | None = None,
     one_class: bool = False,
 ) -> Evaluation:
-    """Score a results file (frames.jsonl, MOT text, COCO results) against a label file (`span`: frames of a video only).
+    """Score a results file (frames.jsonl, MOT text, COCO results) against a label file.
+
+    `span`: frames of a video; of pictures, with an end given, those the run processed as these frames (the others are not missed).
 
     `one_class`: the boxes of a video are scored without telling classes apart, as they are where no names agree.
 
@@ -77,7 +80,7 @@ def evaluate(
     if the labels are COCO's.
     """
     if is_coco(labels):
-        return _pictures(results, labels, within_px=within_px, within_box=within_box, limit=limit)
+        return _pictures(results, labels, within_px=within_px, within_box=within_box, span=span, limit=limit)
     found = read_results(results)
     truth = read_labels(labels).between(*span)
     not_scored: dict[str, str] = {}
@@ -106,23 +109,32 @@ def evaluate(
 
 
 def _pictures(
-    results: str | os.PathLike[str], labels: str | os.PathLike[str], *, within_px: float, within_box: bool, limit: int
+    results: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    *,
+    within_px: float,
+    within_box: bool,
+    span: tuple[int, int | None],
+    limit: int,
 ) -> Evaluation:
     truth = read_coco_truth(labels)
     if _kind(results) == "coco":
         matched = on_pictures(read_coco_results(results), truth)
     else:
-        matched = found_on_pictures(read_results(results), truth)
+        found = read_results(results)
+        if span[1] is not None:
+            truth = only_pictures(truth, found, span)
+        matched = found_on_pictures(found, truth)
         if not matched.results and matched.unknown_images:
             raise ConfigError(
                 f"no picture of {results} is in {labels}: neither file names nor frame numbers fit its images; "
                 "give the labels of these pictures"
             )
     boxes = average_precision(truth, matched.results, limit=limit, notes=matched.notes())
-    found, points = as_points(truth, matched.results)
-    score = point_score(found, points, within_px=within_px, within_box=within_box)
+    columns, points = as_points(truth, matched.results)
+    score = point_score(columns, points, within_px=within_px, within_box=within_box)
     reason = "COCO labels have no identities over time; give a MOTChallenge gt.txt"
-    return Evaluation(found, points, score, boxes, None, {"tracking": reason}, (truth, matched.results))
+    return Evaluation(columns, points, score, boxes, None, {"tracking": reason}, (truth, matched.results))
 
 
 def read_results(path: str | os.PathLike[str]) -> Found:

@@ -7,6 +7,7 @@ line is ``class cx cy w h``, shares of the picture; polygons (segmentation) beco
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from streamdet.errors import ConfigError
 from streamdet.scoring.coco import is_coco, read_coco_truth
 from streamdet.types import U8
 
-__all__ = ["DataSet", "LabelledPicture", "picture_wh", "read_dataset", "read_picture"]
+__all__ = ["DataSet", "LabelledPicture", "is_dataset", "picture_wh", "read_dataset", "read_picture", "write_coco"]
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -92,6 +93,32 @@ def read_dataset(source: str | os.PathLike[str], *, images: str | os.PathLike[st
     raise ConfigError(
         f"{path} is no data set; give a COCO label .json, a YOLO data.yaml, or a folder with images/ and labels/"
     )
+
+
+def is_dataset(source: str | os.PathLike[str]) -> bool:
+    """Whether `source` is labelled pictures rather than a clip or plain pictures."""
+    path = Path(source)
+    if path.is_dir():
+        named = any((path / name).is_file() for name in ("data.yaml", "dataset.yaml"))
+        return named or ((path / "images").is_dir() and (path / "labels").is_dir())
+    return path.suffix.lower() in (".yaml", ".yml") or is_coco(path)
+
+
+def write_coco(data: DataSet, path: Path) -> None:
+    """Write the labels of `data` as a COCO file in which pictures have their full names. Raises ConfigError, OSError."""
+    tree: dict[str, Any] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(data.names, 1)],
+    }
+    for number, one in enumerate(data.pictures, 1):
+        wh = one.wh or picture_wh(one.path)
+        tree["images"].append({"id": number, "file_name": str(one.path), "width": wh[0], "height": wh[1]})
+        for box, label, crowd in zip(one.in_px(wh).tolist(), one.label.tolist(), one.crowd.tolist()):
+            xywh = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+            row = {"image_id": number, "category_id": label + 1, "bbox": xywh, "iscrowd": int(crowd)}
+            tree["annotations"].append({"id": len(tree["annotations"]) + 1, **row})
+    path.write_text(json.dumps(tree), encoding="utf-8")
 
 
 # ----------------------------------------------------------------------------------------------------------------- COCO

@@ -128,6 +128,35 @@ def test_the_command_tunes_a_clip_and_its_file_runs(tmp_path: Path, capsys: pyte
     assert len((tmp_path / "f.jsonl").read_text().splitlines()) == 3
 
 
+def test_a_data_set_is_tuned_on_its_own_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures that were not looked at (only 4 of 8 are) do not count as missed."""
+    import cv2
+    from test_widen import detector  # type: ignore[import-not-found]
+
+    (tmp_path / "set" / "images").mkdir(parents=True)
+    (tmp_path / "set" / "labels").mkdir()
+    for n in range(8):
+        picture = np.random.default_rng(n).integers(0, 255, (100, 160, 3)).astype(np.uint8)
+        cv2.imwrite(str(tmp_path / "set" / "images" / f"p{n}.png"), picture)
+        (tmp_path / "set" / "labels" / f"p{n}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "set" / "classes.txt").write_text("ball\nbird\n")
+    words = [
+        "tune",
+        str(tmp_path / "set"),
+        "--model",
+        str(detector(tmp_path / "m.onnx")),
+        "--max-frames",
+        "4",
+        "--rounds",
+        "1",
+    ]
+    assert main([*words, "--set", "model.backend=onnxruntime", "--output", str(tmp_path / "out")]) == 0
+    assert f"next: streamdet run {tmp_path / 'set' / 'images'}" in capsys.readouterr().out
+    record = json.loads((tmp_path / "out" / "tune.json").read_text())
+    assert record["frames"] == 4
+    assert all(way["tiles.look"] == "all" for way in record["trials"])
+
+
 def test_what_cannot_be_tuned_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["tune", "demo", "--model", "motion", "--set", "source.demo_size=320x180", "--max-frames", "2"]) == 2
     assert "looks at no tiles" in capsys.readouterr().err
