@@ -115,7 +115,7 @@ class Guard:
                 given = MutableHeaders(scope=message)
                 for name, value in SECURITY.items():
                     given.setdefault(name, value)
-                given.setdefault("cache-control", "no-store")
+                given.setdefault("cache-control", "no-cache" if scope["path"].startswith("/static/") else "no-store")
             await send(message)
 
         if refused is not None:

@@ -5,6 +5,7 @@ import { View } from "./view.js";
 import { Charts } from "./charts.js";
 import { Editor } from "./editor.js";
 import { Rail } from "./events.js";
+import { Zoom } from "./zoom.js";
 
 const main = $("main");
 const rail = new Rail($("rail"));
@@ -116,9 +117,10 @@ function large(name) {
     h("div", { class: "heading" }, h("a", { class: "icon", href: "#/", "aria-label": "All cameras", title: "All cameras" }, icon("back")), dot, h("h1", {}, name), facts,
       h("div", { class: "doing" }, toggles, edit, pause, save, full, remove)),
     split, charts.node));
-  const resized = new ResizeObserver(() => { clearTimeout(resized.timer); resized.timer = setTimeout(() => view.ask(widthFor(stage)), 400); });
+  const resized = new ResizeObserver(() => { clearTimeout(resized.timer); resized.timer = setTimeout(() => view.zoom.closer > 1 || view.ask(widthFor(stage)), 400); });
   resized.observe(stage);
   view.ask(widthFor(stage));
+  new Zoom(view, { free: () => !editor, changed: (closer) => view.ask(closer ? 0 : widthFor(stage)) });
 
   return {
     title: name,

@@ -57,6 +57,8 @@ export class Charts {
     if (!this.columns) return;
     const style = getComputedStyle(document.documentElement);
     const colour = (name) => style.getPropertyValue(name).trim();
+    const tiled = this.columns.tiles_of.some((count) => count > 0); // without a network there are none
+    for (const part of this.parts) part.node.hidden = part.kind.of !== undefined && !tiled;
     for (const part of this.parts) this.one(part, colour("--accent"), colour("--rule"), colour("--ink-3"));
   }
 

@@ -43,6 +43,7 @@ export class Editor {
   }
 
   close() {
+    this.view.node.closest(".stage")?.classList.remove("drawing");
     this.off.abort();
     this.view.paint = null;
     this.view.draw();
@@ -197,7 +198,7 @@ export class Editor {
 
   refresh(rebuild = true) {
     this.view.draw();
-    this.view.node.parentElement?.classList.toggle("drawing", Boolean(this.drawing));
+    this.view.node.closest(".stage")?.classList.toggle("drawing", Boolean(this.drawing));
     for (const button of this.node.querySelectorAll("[data-draw]")) button.setAttribute("aria-pressed", String(this.drawing?.kind === button.dataset.draw));
     this.help.replaceChildren(...this.advice());
     if (!rebuild) return;

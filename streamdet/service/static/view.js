@@ -27,6 +27,7 @@ export class View {
     this.rules = -1;
     this.shown = 0; // pictures drawn so far
     this.wh = null;
+    this.zoom = { closer: 1, x: 0.5, y: 0.5 };
     this.paint = null; // the editor draws here
     this.pending = null;
     this.observer = new ResizeObserver(() => this.draw());
@@ -84,6 +85,7 @@ export class View {
     if (this.saying.isConnected) { this.saying.remove(); delete this.node.dataset.state; }
     this.shown += 1;
     Object.assign(this.canvas.dataset, { frame: head.record.frame, objects: head.record.objects.length });
+    if (head.record.utc) this.canvas.dataset.age = Date.now() - Date.parse(head.record.utc); // ms since it left the decoder, if the clocks agree
     if (!this.pending) this.pending = requestAnimationFrame(() => { this.pending = null; this.draw(); });
   }
 
@@ -106,7 +108,7 @@ export class View {
   }
 
   /** CSS px per px of the camera's picture. */
-  get scale() { return this.wh ? this.canvas.clientWidth / this.wh[0] : 1; }
+  get scale() { return this.placed?.scale ?? 1; }
 
   draw() {
     if (!this.picture || this.closed) return;
@@ -119,11 +121,13 @@ export class View {
     }
     const ctx = this.canvas.getContext("2d", { alpha: false });
     ctx.setTransform(1, 0, 0, 1, 0, 0);
-    const fit = Math.min(this.canvas.width / this.wh[0], this.canvas.height / this.wh[1]);
+    const { closer, x, y } = this.zoom;
+    const fit = Math.min(this.canvas.width / this.wh[0], this.canvas.height / this.wh[1]) * closer;
     const [pw, ph] = [this.wh[0] * fit, this.wh[1] * fit];
     ctx.fillStyle = "#07090a";
     ctx.fillRect(0, 0, this.canvas.width, this.canvas.height);
-    const [left, top] = [(this.canvas.width - pw) / 2, (this.canvas.height - ph) / 2];
+    const [left, top] = closer > 1 ? [this.canvas.width / 2 - x * pw, this.canvas.height / 2 - y * ph] : [(this.canvas.width - pw) / 2, (this.canvas.height - ph) / 2];
+    ctx.imageSmoothingEnabled = fit * (this.wh[0] / this.picture.width) < 4; // pixels are shown as what they are
     this.placed = { left: left / ratio, top: top / ratio, scale: fit / ratio };
     ctx.drawImage(this.picture, left, top, pw, ph);
     ctx.setTransform(ratio, 0, 0, ratio, left, top);
