@@ -140,7 +140,9 @@ export function drawLine(ctx, [start, end], name, { lit = false, names = true } 
 export function drawPath(canvas, event) {
   const path = event.path?.length ? event.path : null;
   const [x1, y1, x2, y2] = event.bbox;
-  const points = path ? path.map(([, x, y]) => [x, y]) : [[(x1 + x2) / 2, (y1 + y2) / 2]];
+  const here = [(x1 + x2) / 2, (y1 + y2) / 2];
+  const [vx, vy] = event.velocity ?? [0, 0]; // without a path: where it came from, by how it moves
+  const points = path ? path.map(([, x, y]) => [x, y]) : [[here[0] - vx * 0.4, here[1] - vy * 0.4], here];
   const ctx = canvas.getContext("2d");
   const [w, h] = [(canvas.width = 184), (canvas.height = 112)];
   const xs = points.map((p) => p[0]), ys = points.map((p) => p[1]);
