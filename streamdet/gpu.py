@@ -101,6 +101,7 @@ def _runtime(backend: str) -> Runtime:
 
 def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> DeviceDetector:
     """The detector for the ONNX file at `path` on `device`, not entered yet. Raises DependencyError."""
+    from streamdet.detectors.compact_cuda import reader_for
     from streamdet.detectors.device_detector import DeviceDetector
     from streamdet.detectors.tensorrt_plans import PlanCache, plan_folder
     from streamdet.device import Device
@@ -117,7 +118,15 @@ def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> Devi
 
         return OnnxRuntimeCudaBackend(file, device=opened, config=config.gpu)
 
-    return DeviceDetector(config.model, path, device=Device(device), gpu=config.gpu, folder=folder, make_backend=make)
+    return DeviceDetector(
+        config.model,
+        path,
+        device=Device(device),
+        gpu=config.gpu,
+        folder=folder,
+        make_backend=make,
+        make_reader=reader_for,
+    )
 
 
 def gpu_packer(detector: DeviceDetector) -> Packer:

@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import faulthandler
-import multiprocessing
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from kernel_battery import fails
+from mutants import survives
 from shim import PACKAGE, Shim
 
 MUTANTS: dict[str, tuple[str, str]] = {
@@ -45,24 +43,8 @@ MUTANTS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
-def _verdict(text: str, folder: str, answer: Connection) -> None:
-    faulthandler.disable()  # a crash is one of the answers
-    answer.send(fails(Shim("tiles/kernel", Path(folder), text=text, optimise="-O0")))
-
-
-def survives(text: str, folder: Path) -> bool:
-    """Whether the battery finds nothing wrong with this source; a crash is a find."""
-    context = multiprocessing.get_context("fork")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=_verdict, args=(text, str(folder), there))
-    child.start()
-    there.close()
-    try:
-        return here.recv() == ""
-    except EOFError:
-        return False
-    finally:
-        child.join(60)
+def _verdict(text: str, folder: str) -> str:
+    return fails(Shim("tiles/kernel", Path(folder), text=text, optimise="-O0"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,4 +58,4 @@ def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     text = (PACKAGE / "tiles/kernel.cu").read_text()
     good, bad = MUTANTS[name]
     assert text.count(good) == 1, "the source has changed: plant the bug anew"
-    assert not survives(text.replace(good, bad), tmp_path)
+    assert not survives(_verdict, text.replace(good, bad), tmp_path)

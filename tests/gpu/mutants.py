@@ -1,0 +1,31 @@
+"""Does a battery find what is wrong with a source? Asked in a process of its own, for some mutants crash."""
+
+from __future__ import annotations
+
+import faulthandler
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+Verdict = Callable[[str, str], str]
+
+
+def _ask(verdict: Verdict, text: str, folder: str, answer: Connection) -> None:
+    faulthandler.disable()  # a crash is one of the answers
+    answer.send(verdict(text, folder))
+
+
+def survives(verdict: Verdict, text: str, folder: Path) -> bool:
+    """Whether `verdict` (of source text and a folder to build in) is "": nothing is wrong. A crash is a find."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe(duplex=False)
+    child = context.Process(target=_ask, args=(verdict, text, str(folder), there))
+    child.start()
+    there.close()
+    try:
+        return bool(here.recv() == "")
+    except EOFError:
+        return False
+    finally:
+        child.join(60)
