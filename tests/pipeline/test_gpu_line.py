@@ -23,7 +23,7 @@ from streamdet.cli import main
 sys.path.append(str(Path(__file__).parents[1] / "detectors"))
 from host_device import HostDevice, PlayedTensorRt
 
-from streamdet.detectors import onnxruntime_cuda, tensorrt_backend
+from streamdet.detectors import compact_cuda, onnxruntime_cuda, tensorrt_backend
 from streamdet.detectors.tensorrt_plans import Key
 from streamdet.tiles.pack_cpu import CpuPacker
 
@@ -54,6 +54,9 @@ def played(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(tensorrt_backend, "import_trt", imported)
     monkeypatch.setattr(tensorrt_backend, "compiled", compiled)
     monkeypatch.setattr(tensorrt_backend, "logger_of", lambda trt: None)
+    monkeypatch.setattr(
+        compact_cuda, "kernel_of", lambda layout: None
+    )  # no kernels run here: answers are read on the host
     return devices
 
 
