@@ -17,7 +17,7 @@ from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupEr
 from streamdet.gpu import device_of, gpu_detector, gpu_packer
 from streamdet.inputspec import InputSpec
 from streamdet.line import Line
-from streamdet.media import NamingRules, open_archive, recorder_of
+from streamdet.media import NamingRules, Shelves, broadcast_of, open_shelves, recorder_of
 from streamdet.pipeline import Opener, Pipeline
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
@@ -26,7 +26,6 @@ from streamdet.telling import Telling, open_telling
 from streamdet.types import SourceInfo
 
 if TYPE_CHECKING:
-    from streamdet.recording.archive import Archive
     from streamdet.sources.tap import PacketTap
 
 __all__ = [
@@ -271,10 +270,11 @@ def assemble(config: Config, *, on_tiles: Callable[[str, int, int], None] | None
             f"{stills[0]} is a still picture and `motion` finds only what moves; give a network with --model FILE.onnx"
         )
     with detector, contextlib.ExitStack() as opened:
-        archive = open_archive(config.record, opened)
+        shelves = open_shelves(config, opened)
         telling = open_telling(config, opened)
+        alone = len(specs) == 1
         openers: list[Opener] = [
-            functools.partial(_open_stream, spec, out, config, detector, archive, telling, on_tiles)
+            functools.partial(_open_stream, spec, out, config, detector, shelves, alone, telling, on_tiles)
             for spec, out in zip(specs, outputs, strict=True)
         ]
         together = any(spec.live for spec in specs)
@@ -287,12 +287,13 @@ def _open_stream(
     outputs: Outputs,
     config: Config,
     detector: Detector,
-    archive: Archive | None,
+    shelves: Shelves,
+    alone: bool,
     telling: Telling | None,
     on_tiles: Callable[[str, int, int], None] | None,
     opened: contextlib.ExitStack,
 ) -> Stream:
-    recorder = None if spec.still else recorder_of(archive, config.record, spec.stream)
+    recorder = None if spec.still else recorder_of(shelves, config.record, spec.stream)
     try:
         source = opened.enter_context(open_source(spec, config, tap=recorder))
     except OSError as error:
@@ -307,6 +308,11 @@ def _open_stream(
     if telling is not None:
         line.rules = telling.rules(line.rules)
         sinks.append(telling.sink())
+    broadcast = (
+        None if spec.still else broadcast_of(shelves, config.broadcast, spec.stream, live=source.info.live, alone=alone)
+    )
+    if broadcast is not None:
+        sinks.append(broadcast)
     return Stream(source, line, sinks, max_frames=config.source.max_frames)
 
 

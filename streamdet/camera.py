@@ -18,7 +18,7 @@ from streamdet.sources.reconnect import Reconnecting
 from streamdet.stream import Stream
 
 if TYPE_CHECKING:
-    from streamdet.recording.archive import Archive
+    from streamdet.media import Shelves
     from streamdet.sinks.hub import Hub
     from streamdet.sinks.store import EventStore
 
@@ -77,22 +77,24 @@ class Camera:
 
     # ------------------------------------------------------------------------------------------------------------ doing
 
-    def open(
-        self, detector: Detector, *, store: EventStore | None, hub: Hub | None, archive: Archive | None = None
-    ) -> Stream:
+    def open(self, detector: Detector, *, store: EventStore | None, hub: Hub | None, shelves: Shelves) -> Stream:
         """A stream for it, not started. Its source connects later, on the capture thread. Raises ConfigError."""
-        from streamdet.media import recorder_of
+        from streamdet.media import broadcast_of, recorder_of
         from streamdet.parts import recorded_rules
 
         config = msgspec.structs.replace(config_of_camera(self.settings, self.config), rules=self.rules)
         spec = spec_of(self.name, self.settings)
-        recorder = recorder_of(archive, config.record, self.name)
+        recorder = recorder_of(shelves, config.record, self.name)
         source = open_source(spec, config, tap=recorder, patient=True, first_epoch=self._epoch, first_index=self._index)
         assert isinstance(source, Reconnecting)
         line = make_line(config, detector, source.info)
         self._engine = line.rules
         line.rules = recorded_rules(line.rules, recorder, store)
         sinks = sinks_of(self.name, config, source.info, store=store, hub=hub, recorder=recorder)
+        if (
+            broadcast := broadcast_of(shelves, config.broadcast, self.name, live=True, alone=len(config.cameras) == 1)
+        ) is not None:
+            sinks.append(broadcast)
         self.stream = Stream(source, line, sinks, fps=self.settings.fps, share=self.settings.share)
         self.reason = None
         return self.stream

@@ -137,9 +137,12 @@ def _with_default_output(config: Config, *, show: bool) -> Config:
     from streamdet.telling import has_destinations
 
     output = config.output
-    if show or has_destinations(config):
-        return config
-    if any((output.dir, output.video, output.frames, output.events, output.summary, output.mot, output.coco)):
+    sent = (config.record.dir, config.broadcast.push, config.broadcast.hls, config.broadcast.segments)
+    if (
+        show
+        or has_destinations(config)
+        or any((*sent, output.dir, output.video, output.frames, output.events, output.summary, output.mot, output.coco))
+    ):
         return config
     specs = sources_of(config.sources)
     if any(spec.live for spec in specs):

@@ -1,37 +1,88 @@
-"""Config -> recorder of clips and snapshots, for whoever opens streams."""
+"""Config -> recorder of clips and snapshots, and the annotated stream going out, for whoever opens streams."""
 
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from streamdet.config import RecordConfig
+from streamdet.config import BroadcastConfig, Config, RecordConfig
+from streamdet.errors import ConfigError, redact
 from streamdet.protocols import Rules
 from streamdet.types import Event, Frame, Tracks
 
 if TYPE_CHECKING:
     from streamdet.recording.archive import Archive
     from streamdet.recording.recorder import Recorder
+    from streamdet.sinks.broadcast import BroadcastSink, Outlet
 
-__all__ = ["NamingRules", "open_archive", "recorder_of"]
+__all__ = ["NamingRules", "Shelves", "broadcast_of", "open_shelves", "recorder_of"]
 
 
-def open_archive(config: RecordConfig, opened: contextlib.ExitStack) -> Archive | None:
-    """The folder of clips, one for all streams; None where nothing is recorded. Raises OutputError."""
-    if config.dir is None or not (config.clips or config.snapshots):
-        return None
+@dataclass(frozen=True, slots=True)
+class Shelves:
+    """The folders that all streams share: of clips and snapshots, of films; None where nothing of the kind is kept."""
+
+    clips: Archive | None = None
+    films: Archive | None = None
+
+
+def open_shelves(config: Config, opened: contextlib.ExitStack) -> Shelves:
+    """Raises OutputError for a folder that cannot be written, ConfigError for one folder for both."""
+    record, broadcast = config.record, config.broadcast
+    clips = record.dir if record.clips or record.snapshots else None
+    if clips is None and broadcast.segments is None:
+        return Shelves()
+    if clips and broadcast.segments and Path(clips).resolve() == Path(broadcast.segments).resolve():
+        raise ConfigError(f"record.dir and broadcast.segments are both {clips}; give each a folder of its own")
     from streamdet.recording.archive import Archive
 
-    return opened.enter_context(Archive(config.dir, config.keep))
+    return Shelves(
+        opened.enter_context(Archive(clips, record.keep)) if clips is not None else None,
+        opened.enter_context(Archive(broadcast.segments, broadcast.keep)) if broadcast.segments is not None else None,
+    )
 
 
-def recorder_of(archive: Archive | None, config: RecordConfig, stream: str) -> Recorder | None:
+def recorder_of(shelves: Shelves, config: RecordConfig, stream: str) -> Recorder | None:
     """The recorder of one stream: its source's ``tap``; goes into its rules (:class:`NamingRules`) and its sinks."""
-    if archive is None:
+    if shelves.clips is None:
         return None
     from streamdet.recording.recorder import Recorder
 
-    return Recorder(archive, config, stream=stream)
+    return Recorder(shelves.clips, config, stream=stream)
+
+
+def broadcast_of(
+    shelves: Shelves, config: BroadcastConfig, stream: str, *, live: bool, alone: bool = True
+) -> BroadcastSink | None:
+    """What sends the annotated stream out; None: nowhere. ``{stream}`` in an address is replaced by the stream's name.
+
+    `alone`: it is the only stream, so that an address without ``{stream}`` is unambiguous. Raises ConfigError.
+    """
+    outlets: list[Outlet] = []
+    for url in config.push:
+        from streamdet.sinks.push import PushOutlet
+
+        if not alone and "{stream}" not in url:
+            raise ConfigError(f"several streams cannot be pushed to {redact(url)}; put {{stream}} into the address")
+        outlets.append(PushOutlet(url.replace("{stream}", stream), stream=stream))
+    if config.hls is not None:
+        from streamdet.sinks.hls import HlsOutlet
+
+        outlets.append(HlsOutlet(Path(config.hls) / stream, segment_s=config.hls_segment_s))
+    if shelves.films is not None:
+        from streamdet.sinks.segments import SegmentsOutlet
+
+        outlets.append(SegmentsOutlet(shelves.films, stream=stream, segment_s=config.segment_s, patient=not live))
+    if not outlets:
+        return None
+    from streamdet.coded.encoder import Encoder
+    from streamdet.sinks.broadcast import BroadcastSink
+
+    encoder = Encoder(crf=config.crf, preset=config.preset, key_every_s=config.key_s, max_height=config.max_height)
+    real_time = bool(config.push) or config.hls is not None
+    return BroadcastSink(outlets, encoder, live=live, real_time=real_time)
 
 
 class NamingRules:

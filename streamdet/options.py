@@ -66,6 +66,9 @@ LEAVES = {
     "magnifier": "draw.magnifier",
     "draw_tiles": "draw.tiles",
     "clips": "record.dir",
+    "push": "broadcast.push",
+    "hls": "broadcast.hls",
+    "segments": "broadcast.segments",
 }
 
 
@@ -111,6 +114,11 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     out.add_argument("--mot", metavar="FILE", help="MOTChallenge text")
     out.add_argument("--coco", metavar="FILE", help="COCO results JSON")
     out.add_argument("--clips", metavar="DIR", help="a clip and a snapshot of every event (settings: record.*)")
+    out.add_argument(
+        "--push", metavar="URL", action="append", help="send the annotated stream to an rtsp:// or rtmp:// server"
+    )
+    out.add_argument("--hls", metavar="DIR", help="annotated stream for browsers: DIR/NAME/live.m3u8")
+    out.add_argument("--segments", metavar="DIR", help="annotated stream as films of a minute (broadcast.segment_s)")
     out.add_argument("--no-video", action="store_true", default=None, help="with --output: no film, no pictures")
     out.add_argument("--show", action="store_true", help="watch it in a window (q ends)")
     out.add_argument("--magnifier", action="store_true", default=None, help="inset with the best small object enlarged")

@@ -13,6 +13,7 @@ from streamdet.budget import Budget
 from streamdet.camera import Camera, CameraStatus, config_of_camera, touched
 from streamdet.config import CameraConfig, Config, RulesConfig
 from streamdet.errors import StreamdetError, UsageError, redact
+from streamdet.media import Shelves
 from streamdet.pipeline import Pipeline
 from streamdet.protocols import Detector
 from streamdet.stream import Stream
@@ -44,7 +45,7 @@ class Station:
         self.config = config
         self.hub = hub
         self.store: EventStore | None = None
-        self.archive: Archive | None = None
+        self._shelves = Shelves()
         self.deliveries: Deliveries | None = None
         self.detector: Detector | None = None
         self.ready = threading.Event()
@@ -56,17 +57,22 @@ class Station:
         for name, camera in config.cameras.items():
             self._cameras[name] = Camera(name, camera, config)
 
+    @property
+    def archive(self) -> Archive | None:
+        """The folder of clips and snapshots while it runs, if there is one."""
+        return self._shelves.clips
+
     # ---------------------------------------------------------------------------------------------------------- running
 
     def run(self) -> None:
         """Raises StreamdetError if the detector or the store cannot be brought up."""
-        from streamdet.media import open_archive
+        from streamdet.media import open_shelves
         from streamdet.parts import open_deliveries, open_store
 
         keeper = threading.Thread(target=self._keep, name="station", daemon=True)
         with contextlib.ExitStack() as stack:
             self.store = open_store(self.config, stack)
-            self.archive = open_archive(self.config.record, stack)
+            self._shelves = open_shelves(self.config, stack)
             self.deliveries = open_deliveries(self.config, self.store, self.cameras, stack)
             self.detector = stack.enter_context(make_detector(self.config))
             with self._lock:
@@ -198,7 +204,7 @@ class Station:
                 if camera.stream is not None or self._cameras.get(camera.name) is not camera:
                     raise UsageError(f"camera {camera.name} is open or gone")
                 try:
-                    return camera.open(detector, store=self.store, hub=self.hub, archive=self.archive)
+                    return camera.open(detector, store=self.store, hub=self.hub, shelves=self._shelves)
                 except StreamdetError as error:
                     camera.failed(redact(str(error)), again_s=time.monotonic() + AGAIN_AFTER_S)
                     raise

@@ -38,7 +38,7 @@ DOORS = {
     "av": (
         "sources/",
         "sinks/video.py",
-        "sinks/push.py",
+        "sinks/push_worker.py",
         "sinks/hls.py",
         "sinks/segments.py",
         "sinks/broadcast.py",

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from streamdet.coded.packet import CodedPacket, CodedRun, run_of
 from streamdet.config.record import Preset
+from streamdet.errors import OutputError
 from streamdet.types import U8, Picture
 
 __all__ = ["Encoder"]
@@ -50,8 +51,13 @@ class Encoder:
         self._key_pts = None
 
     def encode(self, picture: Picture | U8, pts_s: float, captured_s: float, *, epoch: int = 0) -> list[CodedPacket]:
-        """The packet of `picture` (a frame's own, or (H,W,3) u8 BGR), shown at `pts_s` of media time. Raises av.FFmpegError."""
-        image = self._image(picture)
+        """The packet of `picture` (a frame's own, or (H,W,3) u8 BGR), shown at `pts_s` of media time. Raises OutputError."""
+        try:
+            return self._encode(self._image(picture), pts_s, captured_s, epoch)
+        except (av.FFmpegError, ValueError) as error:
+            raise OutputError(f"a picture cannot be encoded as H.264: {error}") from None
+
+    def _encode(self, image: av.VideoFrame, pts_s: float, captured_s: float, epoch: int) -> list[CodedPacket]:
         if self._run is None or (image.width, image.height) != self._wh or epoch != self._run.epoch:
             self._begin(image.width, image.height, epoch)
         assert self._stream is not None

@@ -24,23 +24,24 @@ PART = ".part"
 
 
 class Mp4File:
-    """A film that starts at a key frame, its first picture shown at time 0. Lies as ``.NAME.part`` beside `path` until closed.
+    """A film that starts at a key frame, its first picture shown at time 0. Lies as ``.NAME.part`` beside `path` until closed
+    (`in_place`: at `path` from the beginning).
 
     Packets are those of one run, in order. Pictures that would be shown before the first one refer to what is not in the film and
     are left out. Written in fragments (a killed process leaves a film that plays; see :func:`mended`), closed with the table of
     contents first.
 
     Raises:
-        OSError: disk full, folder gone. What was written so far is discarded by ``discard``.
+        OSError: disk full, folder gone (also for what FFmpeg says of it). What was written so far is discarded by ``discard``.
     """
 
-    def __init__(self, path: Path, first: CodedPacket) -> None:
+    def __init__(self, path: Path, first: CodedPacket, *, in_place: bool = False) -> None:
         if not first.key:
             raise ValueError("a film starts with a key frame")
         self.path = path
         self.first = first
         self.frames = 0
-        self._part = path.with_name(f".{path.name}{PART}")
+        self._part = path if in_place else path.with_name(f".{path.name}{PART}")
         self._waiting: CodedPacket | None = None
         self._end = first.pts  # of what is shown, in the run's units
         self._step = max(first.duration, 1)
@@ -51,7 +52,9 @@ class Mp4File:
             "frag_duration": str(round(_SAVED_EVERY_S * 1e6)),
             "flush_packets": "1",
         }
-        self._container = av.open(os.fspath(self._part), "w", format="mp4", options=options)
+        # through Python's own file: PyAV holds Python's lock while FFmpeg opens and ends files; a slow disk would stop all
+        self._io = self._part.open("wb", buffering=0)
+        self._container = av.open(self._io, "w", format="mp4", options=options)
         self._stream: VideoStream = first.run.add_to(self._container)
         if tag := _TAGS.get(first.run.codec):
             self._stream.codec_context.codec_tag = tag
@@ -93,7 +96,12 @@ class Mp4File:
         ):  # its decoding ends when the last picture has been shown: players take the length from it
             self._put(replace(self._waiting, duration=max(1, self._end - self._waiting.dts)))
         self._container = None
-        container.close()
+        try:
+            container.close()
+        except av.FFmpegError as error:
+            raise _as_os_error(error) from None
+        finally:
+            self._io.close()
         moov_first(self._part)
         os.replace(self._part, self.path)
         return self.path
@@ -104,11 +112,21 @@ class Mp4File:
         if container is not None:
             with contextlib.suppress(OSError, av.FFmpegError):  # the disk is full: that is why
                 container.close()
+        self._io.close()
         self._part.unlink(missing_ok=True)
 
     def _put(self, packet: CodedPacket) -> None:
         assert self._container is not None
-        self._container.mux(packet.to_packet(self._stream, shift=self.first.pts))
+        try:
+            self._container.mux(packet.to_packet(self._stream, shift=self.first.pts))
+        except av.FFmpegError as error:
+            raise _as_os_error(error) from None
+
+
+def _as_os_error(error: av.FFmpegError) -> OSError:
+    if isinstance(error, OSError):
+        return error
+    return OSError(getattr(error, "errno", None) or 0, error.strerror or str(error))
 
 
 def mended(part: Path) -> Path | None:

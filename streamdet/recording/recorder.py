@@ -12,7 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import av
 import msgspec
 import numpy as np
 
@@ -20,6 +19,7 @@ from streamdet.coded.encoder import Encoder
 from streamdet.coded.mp4file import IN_MP4, PLAYS_IN_BROWSERS
 from streamdet.coded.packet import CodedRun
 from streamdet.config import RecordConfig
+from streamdet.errors import OutputError
 from streamdet.recording.archive import Archive
 from streamdet.recording.names import safe_name
 from streamdet.recording.ring import PacketRing
@@ -303,7 +303,7 @@ class ClipSink:
         try:
             for packet in self._encoder.encode(frame.picture, frame.pts_s, frame.captured_s, epoch=frame.epoch):
                 self._recorder.ring.put_coded(packet)
-        except av.FFmpegError as error:
+        except OutputError as error:
             log.warning("a picture of %s is missing in its clips: %s", frame.stream, error)
 
 

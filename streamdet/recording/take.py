@@ -7,8 +7,6 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-import av
-
 from streamdet.coded.mp4file import Mp4File
 from streamdet.coded.packet import CodedPacket, CodedRun
 from streamdet.recording.archive import Archive
@@ -82,7 +80,7 @@ class Take:
                 if self.done:
                     return
                 self._take(packet)
-        except (OSError, av.FFmpegError) as error:
+        except (OSError, ValueError) as error:
             self._give_up(error)
 
     def close(self) -> None:
@@ -96,7 +94,7 @@ class Take:
         try:
             file, self._file = self._file, None
             path = file.close()
-        except (OSError, av.FFmpegError) as error:
+        except (OSError, ValueError) as error:
             self._file = file
             self._give_up(error)
         else:
