@@ -85,7 +85,8 @@ class OnnxRuntimeBackend:
 
     def _run(self, session: Any, piece: NDArray[Any], beside: dict[str, NDArray[Any]]) -> Raw:
         try:
-            values = session.run(self._outputs, {self._file.picture.name: piece, **beside})
+            picture = piece[0] if self._file.unbatched else piece
+            values = session.run(self._outputs, {self._file.picture.name: picture, **beside})
         except Exception as error:  # its exception classes share no base but Exception
             raise refused(self._file.path, "onnxruntime", error) from None
         return dict(zip(self._outputs, (np.asarray(value) for value in values)))

@@ -110,7 +110,8 @@ class OpenVinoBackend:
                     idle.append(done)
                 request = idle.pop()
                 # the tile is read where it lies, without a copy: `piece` must outlive the request
-                request.start_async({self._file.picture.name: piece}, share_inputs=True)
+                picture = piece[0] if self._file.unbatched else piece
+                request.start_async({self._file.picture.name: picture}, share_inputs=True)
                 running.append((first, rows, request, piece))
             while running:
                 first, rows, done, _ = running.popleft()
@@ -139,7 +140,8 @@ class OpenVinoBackend:
         model = self._core.read_model(str(self._file.path))
         width, height = (shape[2], shape[1]) if self._file.nhwc else (shape[3], shape[2])
         beside = extra_inputs(self._file.extra, (width, height), self._step)
-        shapes = {self._file.picture.name: list(shape)} | {name: list(value.shape) for name, value in beside.items()}
+        taken = shape[1:] if self._file.unbatched else shape
+        shapes = {self._file.picture.name: list(taken)} | {name: list(value.shape) for name, value in beside.items()}
         if model.is_dynamic():
             model.reshape(shapes)
         settings = {

@@ -123,7 +123,7 @@ def sniff(file: ModelFile, sample: Raw) -> ModelSpec:
     if file.task in ("classify", "embed"):
         raise ModelError(f"the model {file.path} is made for the task '{file.task}', not for detection")
     family, layout = _recognise(file, seen)
-    if family.name in ("detr", "rfdetr") and names is not None and layout.classes == len(names) + 1:
+    if family.name in ("detr", "detr_sigmoid", "rfdetr") and names is not None and layout.classes == len(names) + 1:
         layout = replace(layout, classes=len(names))  # a last column for "nothing", never the best one
     layout = _overridden(layout, said)
     labels, assumed = _labels(file, family, layout, names, seen)

@@ -86,7 +86,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """A file, its ports and what it and its manifest say. ``picture``: the input that takes the tiles."""
+    """A file, its ports and what it and its manifest say. ``picture``: the input that takes the tiles.
+
+    ``unbatched``: it takes one picture (C, H, W) at a time, as torchvision exports do; ``picture`` is told with a batch of 1.
+    """
 
     path: Path
     picture: Port
@@ -95,6 +98,7 @@ class ModelFile:
     said: Manifest
     task: str
     producer: str
+    unbatched: bool = False
 
     @property
     def nhwc(self) -> bool:
@@ -123,7 +127,7 @@ def read_model(path: str | Path) -> ModelFile:
         raise ModelError(
             f"what the model {file} says of itself (its .toml or metadata) is wrong{f' at {key}' if key else ''}: {text}"
         ) from None
-    picture, extra = _ports(header, file)
+    picture, extra, unbatched = _ports(header, file)
     return ModelFile(
         path=file,
         picture=picture,
@@ -132,6 +136,7 @@ def read_model(path: str | Path) -> ModelFile:
         said=said,
         task=header.metadata.get("task", ""),
         producer=header.producer,
+        unbatched=unbatched,
     )
 
 
@@ -143,15 +148,19 @@ def is_nhwc(port: Port, *, named: int = 0) -> bool:
     return len(shape) == 4 and shape[3] in (1, 3, 4) and (shape[1] is None or shape[1] > 4) and shape[2] != shape[3]
 
 
-def _ports(header: Header, file: Path) -> tuple[Port, tuple[Port, ...]]:
+def _ports(header: Header, file: Path) -> tuple[Port, tuple[Port, ...], bool]:
+    """The picture input, the others, and whether the picture has no batch dimension."""
     pictures = [port for port in header.inputs if len(port.shape) == 4 and "mask" not in port.name]
+    single = [port for port in header.inputs if len(port.shape) == 3 and port.shape[0] in (1, 3, 4)]
+    if not pictures and len(single) == 1 == len(header.inputs):
+        return Port(single[0].name, (1, *single[0].shape), single[0].dtype), (), True
     if len(pictures) != 1:
         ports = "; ".join(str(port) for port in header.inputs)
         found = "no picture input" if not pictures else f"{len(pictures)} picture inputs"
         raise ModelError(
             f"the model {file} has {found} of four dimensions (N, C, H, W), seen: {ports}; export a plain detector"
         )
-    return pictures[0], tuple(port for port in header.inputs if port is not pictures[0])
+    return pictures[0], tuple(port for port in header.inputs if port is not pictures[0]), False
 
 
 def _from_toml(path: Path) -> dict[str, Any]:

@@ -34,13 +34,17 @@ def save_constant(
     per_tile: bool = True,
     nhwc: bool = False,
     dtype: str = "float32",
+    unbatched: bool = False,
 ) -> Path:
     """Write a network whose `outputs` (without the batch dimension) are the same for every tile.
+
+    `unbatched`: its picture is (C, H, W), as torchvision exports it.
 
     `per_tile`: outputs get a batch dimension; else they come out as they are. `extra`: further inputs.
     """
     width, height = wh
     shape = [batch or "N", height, width, channels] if nhwc else [batch or "N", channels, height, width]
+    shape = shape[1:] if unbatched else shape
     inputs = [helper.make_tensor_value_info("images", _TYPES[dtype], shape)]
     nodes = [
         helper.make_node("Shape", ["images"], ["sizes"]),
@@ -79,6 +83,36 @@ def save_identity(
     nodes = [helper.make_node("Slice", ["frames", "a", "b", "c"], ["maps"])]
     ports = [helper.make_tensor_value_info("maps", TensorProto.FLOAT, [shape[0], out or channels, wh[1], wh[0]])]
     return _save(path, nodes, inputs, ports, weights, None)
+
+
+def save_brightest(path: Path) -> Path:
+    """Write a network of torchvision's shape, picture (3, H, W) of any size: a box of 3 px round the brightest pixel."""
+    one = {
+        name: numpy_helper.from_array(np.array(value, np.int64), name) for name, value in (("flat", [-1]), ("one", [1]))
+    }
+    around = numpy_helper.from_array(np.array([[-1, -1, 2, 2]], np.float32), "around")
+    where = numpy_helper.from_array(np.array(2, np.int64), "where")
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["grey"], axes=[0], keepdims=0),
+        helper.make_node("Shape", ["images"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "where"], ["width"], axis=0),
+        helper.make_node("Reshape", ["grey", "flat"], ["line"]),
+        helper.make_node("TopK", ["line", "one"], ["scores", "place"], axis=0),
+        helper.make_node("Div", ["place", "width"], ["row"]),
+        helper.make_node("Mul", ["row", "width"], ["before"]),
+        helper.make_node("Sub", ["place", "before"], ["column"]),
+        helper.make_node("Concat", ["column", "row", "column", "row"], ["corner"], axis=0),
+        helper.make_node("Cast", ["corner"], ["corner_f"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["around", "corner_f"], ["boxes"]),
+        helper.make_node("Sub", ["place", "place"], ["labels"]),
+    ]
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [3, "H", "W"])]
+    outputs = [
+        helper.make_tensor_value_info("boxes", TensorProto.FLOAT, ["M", 4]),
+        helper.make_tensor_value_info("labels", TensorProto.INT64, ["M"]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["M"]),
+    ]
+    return _save(path, nodes, inputs, outputs, [*one.values(), around, where], None)
 
 
 def _save(path: Path, nodes: Any, inputs: Any, outputs: Any, weights: Any, metadata: Mapping[str, str] | None) -> Path:

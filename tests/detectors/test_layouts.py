@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from detector_graphs import batch_of, plan_of, save_constant, save_identity
+from detector_graphs import batch_of, plan_of, save_brightest, save_constant, save_identity
 from numpy.typing import NDArray
 
 from streamdet.config import ModelConfig
@@ -216,6 +216,12 @@ CASES = {
         {"per_tile": False, "batch": 1},
         "first_label = 1\n" + TWO,
     ),
+    "torchvision, as exported": Case(  # one picture without a batch; numbered outputs; ids from 1
+        "detections",
+        {"2774": boxes, "2775": labels + 1, "2776": scores},
+        {"per_tile": False, "batch": 1, "unbatched": True},
+        "first_label = 1\n" + TWO,
+    ),
     "tensorflow": Case(
         "detections",
         {
@@ -253,7 +259,27 @@ CASES = {
             "extra": {"scale_factor": ("float32", (1, 2)), "im_shape": ("float32", (1, 2))},
         },
     ),
-    "detr, sigmoid": Case("detr", {"logits": logits2, "pred_boxes": boxes2}, manifest=TWO),
+    "paddle's rt-detr": Case(
+        "paddle_rtdetr",
+        {
+            "concat_12.tmp_0": np.concatenate(
+                [np.column_stack([CLASSES, SCORES, BOXES]), np.tile([0, 0.01, 1, 1, 9, 9], (298, 1))]
+            ).astype(np.float32),
+            "cast_5.tmp_0": np.array([300], np.int32),
+        },
+        {
+            "per_tile": False,
+            "batch": 1,
+            "extra": {"im_shape": ("float32", (1, 2)), "scale_factor": ("float32", (1, 2))},
+        },
+    ),
+    "detr, sigmoid": Case("detr_sigmoid", {"logits": logits2, "pred_boxes": boxes2}, manifest=TWO),
+    "detr as transformers exports it": Case(
+        "detr",
+        {"logits": logits3, "pred_boxes": boxes3, "encoder_last_hidden_state": np.zeros((4, 8), np.float32)},
+        {"extra": {"pixel_mask": ("int64", (None, 64, 64))}},
+        TWO,
+    ),
     "detr, softmax": Case("detr", {"logits": logits3, "pred_boxes": boxes3}, manifest=TWO),
     "rf-detr": Case("rfdetr", {"dets": boxes2, "labels": logits2}),
     "nanodet": Case("nanodet", dict(gfl_levels())),
@@ -301,6 +327,38 @@ def test_layout(name: str, batch: int | None, tmp_path: Path) -> None:
         np.testing.assert_allclose(rows.score, SCORES, atol=1e-3)
         assert rows.label.tolist() == CLASSES.tolist()
     assert detector.counts["not_finite"] == 0
+
+
+def test_detr_networks_are_fed_as_their_image_processors_do(tmp_path: Path) -> None:
+    """DETR: ImageNet's mean and std; RT-DETR of Transformers: 0..1; Deformable DETR on COCO's 91 ids: ImageNet's."""
+    wide = np.full((5, 91), -9, np.float32)
+    for number, (logits, queries, mean) in enumerate(
+        [(logits3, boxes3, 123.675), (logits2, boxes2, 0.0), (wide, np.full((5, 4), 0.5, np.float32), 123.675)]
+    ):
+        manifest = "" if logits is wide else TWO
+        case = Case("", {"logits": logits, "pred_boxes": queries}, manifest=manifest)
+        with opened(written(case, tmp_path / f"{number}.onnx", None)) as detector:
+            assert detector.input.mean[0] == mean
+            assert detector.input.std[0] == (58.395 if mean else 255)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_picture_without_a_batch_dimension(tmp_path: Path, backend: str) -> None:
+    """Real arithmetic: one box round whatever is bright, of one (3, H, W) picture at a time, at any size."""
+    path = tmp_path / "net.onnx"
+    save_brightest(path)
+    path.with_suffix(".toml").write_text(
+        "labels = ['bright']\nmean = 0\nstd = 255\nresize = 'letterbox'\ninput = [64, 64]\n"
+    )
+    plan = plan_of((192, 64), [[64 * i, 0, 64 * i + 64, 64] for i in range(3)], (64, 64), 1.0)
+    with open_detector(ModelConfig(backend=backend, threads=2), path) as detector:  # type: ignore[arg-type]
+        data = np.zeros(detector.input.shape(3, (64, 64)), np.float32)
+        for tile, (row, column) in enumerate([(5, 9), (30, 40), (60, 1)]):
+            data[tile, :, row, column] = 1
+        found = detector(batch_of(data, plan))
+    found = found[np.argsort(found.tile)]
+    expected = [[9 - 1, 5 - 1, 9 + 2, 5 + 2], [64 + 39, 29, 64 + 42, 32], [128 + 0, 59, 128 + 3, 62]]
+    np.testing.assert_allclose(found.xyxy, np.array(expected), atol=1e-4)
 
 
 # ------------------------------------------------------------------------------------------------- several frames, grids

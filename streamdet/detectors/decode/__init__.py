@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from streamdet.detectors.decode.boxes_scores import DENSE, DETECTIONS, PADDLE, SELECTED
+from streamdet.detectors.decode.boxes_scores import DENSE, DETECTIONS, PADDLE, PADDLE_RTDETR, SELECTED
 from streamdet.detectors.decode.centers import CENTERS
-from streamdet.detectors.decode.detr import DETR, RFDETR
+from streamdet.detectors.decode.detr import DETR, DETR_SIGMOID, RFDETR
 from streamdet.detectors.decode.fastestdet import FASTESTDET
 from streamdet.detectors.decode.gfl import NANODET, PICODET
 from streamdet.detectors.decode.heatmaps import BALL_GRID, HEATMAPS
@@ -16,11 +16,13 @@ __all__ = ["FAMILIES", "Candidates", "Family", "Layout", "Raw", "Seen", "family_
 
 FAMILIES: tuple[Family, ...] = (
     CENTERS,
+    DETR_SIGMOID,
     DETR,
     RFDETR,
     SELECTED,
     DETECTIONS,
     DENSE,
+    PADDLE_RTDETR,
     PADDLE,
     PICODET,
     NANODET,

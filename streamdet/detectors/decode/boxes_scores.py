@@ -8,11 +8,13 @@ family           outputs                                                        
 ``dense``        boxes (N,A,4), scores (N,A,C) or (N,C,A), not suppressed              YOLO-NAS, PicoDet without NMS
 ``selected``     the same and the (M,3) rows an ONNX NonMaxSuppression picked          NMS in the graph
 ``paddle``       (M,6) class, score, x1, y1, x2, y2 and a count per picture            PaddleDetection
+``paddle_rtdetr``  the same, 300 rows a picture, and an input im_shape: pictures 0..1  PaddleDetection's RT-DETR
 ===============  ====================================================================  =================================
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +38,7 @@ from streamdet.detectors.decode.layout import (
 _BOXES = r"box|bbox"
 _SCORES = r"score|conf|prob"
 _LABELS = r"label|class|cls"
+_QUERIES = 300  # of RT-DETR
 
 
 def _boxes(seen: Seen) -> str | None:
@@ -164,6 +167,15 @@ def _recognise_paddle(seen: Seen) -> Layout | None:
     return Layout("paddle", roles)
 
 
+def _recognise_paddle_rtdetr(seen: Seen) -> Layout | None:
+    """It suppresses nothing: every query comes out, even of noise; two-stage networks with im_shape give but a few rows."""
+    layout = _recognise_paddle(seen)
+    if layout is None or not any("im_shape" in name for name in seen.extra):
+        return None
+    counts = seen.sample[layout.roles["count"][0]] if "count" in layout.roles else np.array([0])
+    return replace(layout, family="paddle_rtdetr") if (counts == _QUERIES).all() else None
+
+
 def _decode_paddle(raw: Raw, layout: Layout, wh: tuple[int, int], floor: float) -> Candidates:
     rows = role(raw, layout, "output")
     tile = np.zeros(len(rows), np.int32)
@@ -189,6 +201,14 @@ DETECTIONS = Family(
 DENSE = Family("dense", "boxes (N,A,4) and scores (N,A,C)", _recognise_dense, _decode_dense, aliases=("yolonas",))
 SELECTED = Family(
     "selected", "boxes, scores and NonMaxSuppression rows (M,3)", _recognise_selected, _decode_selected, nms=False
+)
+PADDLE_RTDETR = Family(
+    "paddle_rtdetr",
+    "PaddleDetection's RT-DETR: (M,6) and counts, all 300 queries",
+    _recognise_paddle_rtdetr,
+    _decode_paddle,
+    nms=False,
+    stretch=True,
 )
 PADDLE = Family(
     "paddle",
