@@ -19,6 +19,7 @@ import contextlib
 import logging
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
@@ -224,7 +225,7 @@ class Pipeline:
         except Exception as error:
             if not self._endless:
                 raise
-            log.exception("%s", redact(str(error)))
+            log.error("%s: %s", stream.name, redact(traceback.format_exc()))
             stream.fail(error)
             return None
 

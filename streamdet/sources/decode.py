@@ -7,7 +7,8 @@ import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
 
 import av
 from av import Packet, VideoFrame
@@ -41,6 +42,8 @@ class Decoder:
     latest packets are remembered; at the first trouble they are decoded again by a careful second decoder without such
     threads, which then does the rest.
 
+    With `copies`, packets are copied as they are read: a device lends its memory only while it is open.
+
     FFmpeg waits for ever for a camera that hangs; so with `device`, its descriptor, nothing is read from it before it
     has something, and silence of `device_timeout_s` ends the iterator with ``ended_by`` a TimeoutError.
 
@@ -58,6 +61,7 @@ class Decoder:
         *,
         tolerant: bool,
         reopen: Callable[[], Opened] | None = None,
+        copies: bool = False,
         device: int | None = None,
         device_timeout_s: float = 0.0,
         tapping: Tapping | None = None,
@@ -78,12 +82,14 @@ class Decoder:
         self._interlaced = False
         self._replay = _Replay() if reopen is not None else None
         self._reopen = reopen
+        self._copies = copies
         self._device = device
         self._device_timeout_s = device_timeout_s
         self._tapping = tapping
         self._loss = loss
         self._patience_s = patience_s
         self._second: InputContainer | None = None
+        self._packets: Iterator[Packet[VideoStream]] | None = None
         self._closed = threading.Event()
         self._at_work = threading.Lock()
 
@@ -107,6 +113,8 @@ class Decoder:
                 self._at_work.release()
 
     def _free(self) -> None:
+        if isinstance(self._packets, Generator):
+            self._packets.close()  # it holds the latest packet, which a device must have back before it closes
         containers, self._container, self._second = (self._container, self._second), None, None
         self._video = self._codec = self._replay = None  # a decoder of 4K holds 80 MB of pictures and its threads
         for container in containers:
@@ -115,7 +123,6 @@ class Decoder:
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         """Yields (frame, ``time.monotonic()`` when it left the decoder). Every frame has a time base."""
-        packets: Iterator[Packet[VideoStream]] | None = None
         read_errors = 0
         last_s = time.monotonic()
         more = True
@@ -124,15 +131,15 @@ class Decoder:
                 if self._container is None or self.closed:
                     self._free()
                     return
-                packets = packets or self._container.demux(self._stream())
+                packets = self._packets = self._packets or self._container.demux(self._stream())
                 try:
                     if not self._device_is_ready():
                         continue
-                    packet = next(packets, None)
+                    packet = self._read(packets)
                     read_errors, self.ended_by = 0, None
                 except (av.FFmpegError, OSError) as error:  # the generator is spent; the container may not be
                     self.ended_by = error
-                    packets, packet = None, None
+                    self._packets, packet = None, None
                     read_errors += 1
                     if self._may_go_on(error) and read_errors <= _READ_ERRORS_IN_A_ROW:
                         continue
@@ -159,6 +166,16 @@ class Decoder:
 
     def _reading(self) -> contextlib.AbstractContextManager[list[Packet[VideoStream] | None]]:
         return contextlib.nullcontext([]) if self._loss is None else self._loss.reading()
+
+    def _read(self, packets: Iterator[Packet[VideoStream]]) -> Packet[VideoStream] | None:
+        """The next packet; with `copies` a copy: a device's own memory, freed after the device is closed, ends the process."""
+        packet = next(packets, None)
+        if packet is None or not self._copies or not packet.size:
+            return packet
+        own: Any = Packet(memoryview(packet).tobytes())
+        own.pts, own.dts, own.time_base, own.is_keyframe = packet.pts, packet.dts, packet.time_base, packet.is_keyframe
+        made: Packet[VideoStream] = own
+        return made
 
     def _device_is_ready(self) -> bool:
         """Wait until reading cannot block; False when closed meanwhile. Raises TimeoutError."""

@@ -111,6 +111,7 @@ class VideoSource:
             video,
             tolerant=not live,
             reopen=None if live else self._open,
+            copies=self._format == _CAMERAS,
             device=descriptor_of(self._uri) if self._format == _CAMERAS else None,
             device_timeout_s=self._config.read_timeout_s,
             tapping=Tapping(self._tap, stream=self._stream, epoch=self._epoch) if self._tap is not None else None,

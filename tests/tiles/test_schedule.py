@@ -272,3 +272,52 @@ class TestCover:
             spent.append(time.perf_counter() - start)
         assert len(tiles) == 135
         assert min(spent) < 0.005  # 0.6 ms on an idle core
+
+
+class TestMostUrgent:
+    """With too little time for all tiles."""
+
+    def test_what_moves_comes_before_the_sweep(self) -> None:
+        look = scheduler(look="motion", sweep_s=0.2)
+        for i in range(5):
+            now = frame(i / 25)
+            wanted = look.wanted(now, motion((900, 500, 910, 510)), NOTHING)
+            assert len(wanted) > 2
+            run = look.most_urgent(wanted, 1)
+            look.ran(now, motion(), run)
+            assert keys(run) == [key for key, why in zip(keys(wanted), wanted.why) if why == WHY_MOTION][:1]
+
+    def test_all_tiles_have_their_turn_in_the_end(self) -> None:
+        look = scheduler(look="motion", sweep_s=0.5)
+        seen: set[tuple[int, ...]] = set()
+        for i in range(1500):
+            now = frame(i / 25)
+            run = look.most_urgent(look.wanted(now, motion((900, 500, 910, 510)), NOTHING), 1)
+            look.ran(now, motion(), run)
+            assert len(run) <= 1
+            seen.update(keys(run))
+        assert len(seen) == 32
+
+    def test_where_it_moves_everywhere_the_longest_unseen_come_first(self) -> None:
+        look = scheduler(look="auto")
+        seen: list[tuple[int, ...]] = []
+        for i in range(5):
+            now = frame(i / 25)
+            run = look.most_urgent(look.wanted(now, motion(state="moving"), NOTHING), 8)
+            look.ran(now, motion(), run)
+            assert len(run) == 8
+            seen += keys(run)
+        assert len(set(seen)) == 32
+
+    def test_all_is_all(self) -> None:
+        look = scheduler(look="all")
+        assert len(look.most_urgent(look.wanted(frame(0.0), motion(), NOTHING), 3)) == 32
+
+    def test_with_time_for_all_it_is_the_same_as_one_call(self) -> None:
+        one, two = scheduler(look="motion"), scheduler(look="motion")
+        for i in range(60):
+            now, moves = frame(i / 25), motion((40 + 9 * i, 300, 50 + 9 * i, 310))
+            tiles = two.most_urgent(two.wanted(now, moves, NOTHING), 1000)
+            two.ran(now, moves, tiles)
+            assert keys(one(now, moves, NOTHING)) == keys(tiles)
+        assert one.counters == two.counters
