@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from composed import composed
+from kernel_checks import battery
 from scene import film, frames_on_gpu, motions, nv12_pictures
 
 from streamdet.assemble import engines_folder, find_model
@@ -181,11 +182,12 @@ def sanitizer(bench: Bench) -> dict[str, Any]:
     if tool is None:
         return {"skipped": "compute-sanitizer is not installed"}
     record: dict[str, Any] = {}
-    for check in ("memcheck", "racecheck"):
-        words = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, __file__, bench.device]
+    cases = str(Path(__file__).with_name("kernel_checks.py"))
+    for check, what in (("memcheck", __file__), ("racecheck", __file__), ("memcheck", cases)):
+        words = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, what, bench.device]
         done = subprocess.run(words, capture_output=True, text=True, timeout=280, check=False)
         tail = (done.stdout + done.stderr).strip().splitlines()[-3:]
-        record[check] = {"rc": done.returncode, "ok": done.returncode == 0, "said": tail}
+        record[f"{check} {Path(what).stem}"] = {"rc": done.returncode, "ok": done.returncode == 0, "said": tail}
     return record
 
 
@@ -315,6 +317,7 @@ def precision(bench: Bench) -> dict[str, Any]:
 SECTIONS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "copy_bandwidth": copy_bandwidth,
     "correctness": correctness,
+    "batteries": lambda bench: battery(bench.device),  # every case of the kernels' tests
     "kernel_time": kernel_time,
     "against_composed": against_composed,
     "tile_rate": tile_rate,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from shim import Shim, guarded
+from shim import Shim, guarded, placed
 
 from streamdet.detectors.compact_cuda import FOUND, describe, kernel_of, rows_of, threads_of
 from streamdet.detectors.decode import family_named
@@ -117,7 +117,7 @@ def compacted(
     shim: Shim, raw: dict[str, Any], layout: Layout, floor: float, *, room: int | None = None
 ) -> tuple[Any, int]:
     """The rows as the GPU leaves them, unordered, and how many there were."""
-    job = describe(layout, {name: array.shape for name, array in raw.items()}, WH, floor)
+    job = placed(describe(layout, {name: array.shape for name, array in raw.items()}, WH, floor))
     if room is not None:
         job["room"] = room
     names = ["heat", "offset", "size"] if layout.family == "centers" else ["output"]
@@ -130,7 +130,7 @@ def compacted(
         job[slot] = memory.ctypes.data
     job["half"] = next(iter(raw.values())).dtype == np.float16
     found = guarded(max(1, int(job["room"])) * FOUND.itemsize).view(FOUND)
-    count = np.zeros(1, np.int32)
+    count = placed(np.zeros(1, np.int32))
     job["found"], job["count"] = found.ctypes.data, count.ctypes.data
     name = kernel_of(layout)
     assert name is not None

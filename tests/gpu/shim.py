@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,7 @@ class Shim:
 _kept: list[mmap.mmap] = []
 
 
-def guarded(size: int, *, align: int = 16) -> NDArray[np.uint8]:
-    """(size,) u8 that ends where forbidden memory begins (less what `align` asks for); poisoned. Reading beyond it is a crash."""
+def _before_forbidden(size: int, align: int) -> NDArray[np.uint8]:
     page = mmap.PAGESIZE
     size_up = -(-size // align) * align
     pages = -(-size_up // page) + 1
@@ -69,9 +69,25 @@ def guarded(size: int, *, align: int = 16) -> NDArray[np.uint8]:
     whole = np.frombuffer(memory, np.uint8)
     assert _libc.mprotect(ctypes.c_void_p(whole.ctypes.data + (pages - 1) * page), ctypes.c_size_t(page), 0) == 0
     start = (pages - 1) * page - size_up
-    piece = whole[start : start + size]
+    return whole[start : start + size]
+
+
+allocator: Callable[[int, int], NDArray[np.uint8]] = _before_forbidden
+"""Where all that kernels touch is put; on a real card page-locked memory (benchmarks/gpu/kernel_checks.py)."""
+
+
+def guarded(size: int, *, align: int = 16) -> NDArray[np.uint8]:
+    """(size,) u8 that ends where forbidden memory begins (less what `align` asks for); poisoned. Reading beyond it is a crash."""
+    piece = allocator(size, align)
     piece[:] = 0xCD
     return piece
+
+
+def placed(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` where kernels can reach it."""
+    copy = guarded(max(array.nbytes, 1))[: array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 class OnHost:
@@ -125,10 +141,10 @@ def pack_on_host(
     """What the GPU packer would put into its batch. `kernel` None: the one the packer would choose."""
     rows, refs = compile_rows(spec, lambda offset: sources[offset], lambda ref: ref in planes.fields)
     table = np.array([planes.fields[ref] for ref in refs], PLANE)
-    tile_table = tile_rows(tiles)
+    tile_table = placed(tile_rows(tiles))
     shape = spec.shape(len(tiles), tiles.input_wh)
     raw = guarded(int(np.prod(shape)) * np.dtype(spec.dtype).itemsize)
-    job = np.zeros((), JOB)
+    job = placed(np.zeros((), JOB))
     job["out"], job["tiles"] = raw.ctypes.data, tile_table.ctypes.data
     job["width"], job["height"] = tiles.input_wh
     job["channels"], job["rows"], job["nhwc"] = len(spec.channels), len(rows), spec.layout == "nhwc"
