@@ -1,8 +1,9 @@
-"""Clips and snapshots of events, from the recording folder: whole or in ranges, and nothing else."""
+"""Films from their folders: clips and snapshots of events, HLS of the annotated stream; whole or in ranges, and nothing else."""
 
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 
 from starlette.requests import Request
@@ -13,6 +14,13 @@ from streamdet.service.desk import Desk
 from streamdet.service.operation import Operation, Refusal
 
 __all__ = ["OPERATIONS"]
+
+_HLS_TYPES = {
+    "m3u8": "application/vnd.apple.mpegurl",
+    "ts": "video/mp2t",
+    "m4s": "video/iso.segment",
+    "mp4": "video/mp4",
+}
 
 
 async def media(request: Request) -> Response:
@@ -30,7 +38,29 @@ def _found(desk: Desk, name: str) -> Path:
     return file
 
 
+async def hls(request: Request) -> Response:
+    desk: Desk = request.app.state.desk
+    camera, name = request.path_params["camera"], request.path_params["name"]
+    await asyncio.to_thread(desk.state, camera)
+    if desk.config.broadcast.hls is None:
+        raise Refusal(404, "there is no HLS: broadcast.hls names no folder; /cameras/NAME/mjpeg needs none")
+    kind = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(m3u8|ts|m4s|mp4)", name)
+    file = Path(desk.config.broadcast.hls).expanduser() / camera / name
+    if kind is None or not await asyncio.to_thread(file.is_file):
+        raise Refusal(404, "there is no such playlist or segment (yet, or any more)")
+    return FileResponse(file, media_type=_HLS_TYPES[kind[1]], headers={"cache-control": "no-cache"})
+
+
 OPERATIONS = (
+    Operation(
+        "GET",
+        "/cameras/{camera}/hls/{name}",
+        "The annotated stream as HLS, where broadcast.hls is set: live.m3u8 and its segments",
+        "live",
+        raw=hls,
+        media="application/vnd.apple.mpegurl",
+        problems=(404,),
+    ),
     Operation(
         "GET",
         "/media/{file}",

@@ -191,6 +191,8 @@ def test_every_answer_has_the_security_headers(court: Running) -> None:
         "/media/%2fetc%2fpasswd",
         "/media/a/%00.mp4",
         "/media/link/secret.mp4",
+        "/cameras/court/hls/secret.txt",
+        "/cameras/court/hls/..%2f..%2fpage.json",
         "/static/../app.py",
         "/static/..%2fapp.py",
         "/static/%2e%2e/app.py",
@@ -214,8 +216,21 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     (folder / "elsewhere" / "secret.mp4").write_text("top secret")
     (folder / "recorded").mkdir()
     (folder / "recorded" / "link").symlink_to(folder / "elsewhere")
-    with running(folder, cameras={}, settings={"record.dir": str(folder / "recorded")}) as up:
+    (folder / "hls" / "court").mkdir(parents=True)
+    (folder / "hls" / "court" / "live.m3u8").write_text("#EXTM3U\n")
+    (folder / "hls" / "court" / "secret.txt").write_text("top secret")
+    settings = {"record.dir": str(folder / "recorded"), "broadcast.hls": str(folder / "hls")}
+    with running(folder, settings=settings) as up:
         yield up
+
+
+def test_hls_comes_from_its_folder_and_from_nowhere_else(outside: Running, court: Running) -> None:
+    outside.wait(lambda: outside.client.get("/cameras/court/hls/live.m3u8").status_code == 200)
+    found = outside.client.get("/cameras/court/hls/live.m3u8")
+    assert found.headers["content-type"] == "application/vnd.apple.mpegurl"
+    for name in ("secret.txt", "none.ts", "..%2f..%2fpage.json", ".m3u8"):
+        assert outside.client.get(f"/cameras/court/hls/{name}").status_code == 404
+    assert "broadcast.hls" in court.client.get("/cameras/court/hls/live.m3u8").json()["error"]
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path, court: Running) -> None:
