@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -108,6 +109,7 @@ def main() -> None:
         record = {
             "source": {"size": arguments.size, "fps": FPS, "codec": "h264", "played": "in real time"},
             "model": station.describe(),
+            "load_before": round(os.getloadavg()[0], 2),  # what else the machine was doing
             "unwatched": {"seconds": unwatched_s, "pictures_encoded": hub.encoded - encoded},
             "views": [measure(browser, server.url, hub, viewers=n, seconds=arguments.seconds) for n in (1, 4)],
         }

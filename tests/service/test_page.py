@@ -199,6 +199,24 @@ def test_a_zone_drawn_with_the_mouse_tells_who_enters(station: Running, page: An
     station.client.put("/api/cameras/court/zones", json={})
 
 
+def test_a_camera_is_added_and_removed(station: Running, page: Any) -> None:
+    page.goto(station.url)
+    page.click(".heading >> text=Add camera")
+    page.fill("#sheet [name=name]", "yard")
+    page.fill("#sheet [name=source]", "rtsp://127.0.0.1/x")
+    page.click("#sheet .strong")
+    page.locator("#sheet .error", has_text="127.0.0.1").wait_for()  # the API's own sentence
+    page.fill("#sheet [name=source]", "demo")
+    page.click("#sheet .strong")
+    page.click(".tile >> text=yard")
+    page.wait_for_selector(".stage canvas[data-frame]")
+    page.click("[aria-label='Remove camera']")
+    page.click("#sheet .strong")
+    page.wait_for_selector(".cameras")
+    page.wait_for_function("() => ![...document.querySelectorAll('.tile .name')].some(n => n.textContent === 'yard')")
+    assert station.client.get("/api/cameras/yard").status_code == 404
+
+
 def test_keys_themes_and_a_phone(station: Running, browser: Any, tmp_path: Path) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="light", has_touch=True)
     context.set_default_timeout(WAIT_MS)

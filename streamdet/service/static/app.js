@@ -23,7 +23,7 @@ function grid() {
 
   function update(states) {
     const names = new Set(states.map((state) => state.name));
-    if (!tiles.size) list.replaceChildren();
+    if (!tiles.size && (states.length || !list.querySelector(".empty"))) list.replaceChildren(); // bones, or that there is nothing
     for (const [name, tile] of tiles) {
       if (!names.has(name)) { tile.view.close(); tile.node.remove(); tiles.delete(name); }
     }
@@ -32,7 +32,7 @@ function grid() {
       tiles.get(state.name).update(state);
     }
     list.dataset.count = states.length;
-    if (!states.length) list.replaceChildren(nothing());
+    if (!states.length && !list.querySelector(".empty")) list.replaceChildren(nothing());
   }
 
   return { update, close: () => tiles.forEach((tile) => tile.view.close()), title: "Cameras", stale: () => {} };

@@ -41,7 +41,7 @@ export function sheet(title, children, { small = false, closed = () => {} } = {}
     h("header", {}, h("h2", {}, title), h("button", { class: "icon", "aria-label": "Close", title: "Close", onclick: close }, icon("close"))),
     ...children,
   );
-  dialog.onclick = (event) => event.target === dialog && close();
+  dialog.onclick = (event) => { if (event.target === dialog) close(); }; // giving back false would stop forms from being sent
   dialog.onclose = () => { dialog.replaceChildren(); closed(); };
   if (!dialog.open) dialog.showModal();
   return close;
