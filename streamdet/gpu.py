@@ -27,6 +27,7 @@ __all__ = ["device_of", "gpu_detector", "gpu_packer"]
 
 _LOG = logging.getLogger(__name__)
 Runtime = Literal["tensorrt", "onnxruntime"]
+_NOT_RTX = {(9, 0), (10, 0), (10, 3), (11, 0)}  # GPUs of data centres and cars: not in the list of TensorRT-RTX 1.7
 _PYCUDA = "pycuda is missing, which drives the GPU; run `pip install 'streamdet[cuda]'`"
 _RUNTIMES = (
     "neither TensorRT nor the GPU build of onnxruntime is installed; run `pip install 'streamdet[tensorrt]'`, or "
@@ -85,11 +86,11 @@ def _missing(backend: str) -> str | None:
     return None
 
 
-def _runtime(backend: str) -> Runtime:
-    """TensorRT if it is there, else onnxruntime's CUDA. Raises DependencyError."""
+def _runtime(backend: str, index: int = 0) -> Runtime:
+    """TensorRT if it is there for GPU `index`, else onnxruntime's CUDA. Raises DependencyError."""
     from streamdet.detectors.tensorrt_import import installed
 
-    if backend == "tensorrt" or (backend == "auto" and installed()):
+    if backend == "tensorrt" or (backend == "auto" and _serves(installed(), index)):
         return "tensorrt"
     from streamdet.detectors.onnxruntime_cuda import why_not
 
@@ -99,6 +100,16 @@ def _runtime(backend: str) -> Runtime:
     raise DependencyError(_RUNTIMES if backend == "auto" else reason)
 
 
+def _serves(flavours: tuple[str, ...], index: int) -> bool:
+    if flavours != ("tensorrt_rtx",):
+        return bool(flavours)
+    found = probe(index)
+    known = isinstance(found, NoGpu) or found.capability not in _NOT_RTX
+    if not known:
+        _LOG.info("TensorRT-RTX does not know this GPU; install `tensorrt`, which does")
+    return known
+
+
 def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> DeviceDetector:
     """The detector for the ONNX file at `path` on `device`, not entered yet. Raises DependencyError."""
     from streamdet.detectors.compact_cuda import reader_for
@@ -106,7 +117,7 @@ def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> Devi
     from streamdet.detectors.tensorrt_plans import PlanCache, plan_folder
     from streamdet.device import Device
 
-    runtime = _runtime(config.model.backend)
+    runtime = _runtime(config.model.backend, device_index(device))
     folder = plan_folder(config.gpu.plans, engines)
 
     def make(file: ModelFile, opened: Device) -> DeviceBackend:

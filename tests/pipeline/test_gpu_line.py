@@ -49,7 +49,7 @@ def played(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     monkeypatch.setattr(streamdet.device, "Device", opened)
     monkeypatch.setattr(streamdet.assemble, "_make_packer", lambda config, detector, spec, wh: CpuPacker(spec))
     monkeypatch.setattr(streamdet.gpu, "_device_of", lambda *_: "cuda:0")
-    monkeypatch.setattr(streamdet.gpu, "_runtime", lambda backend: request.param)
+    monkeypatch.setattr(streamdet.gpu, "_runtime", lambda *_: request.param)
     monkeypatch.setattr(onnxruntime_cuda, "OnnxRuntimeCudaBackend", on_host)
     monkeypatch.setattr(tensorrt_backend, "import_trt", imported)
     monkeypatch.setattr(tensorrt_backend, "compiled", compiled)

@@ -87,7 +87,7 @@ def test_a_run_on_the_gpu_writes_what_the_cpu_writes(
     import streamdet.detectors.onnxruntime_cuda as door
 
     monkeypatch.setattr(door, "OnnxRuntimeCudaBackend", lambda *a, **k: Waiting(*a, **k, place="cpu"))
-    monkeypatch.setattr(streamdet.gpu, "_runtime", lambda backend: "onnxruntime")
+    monkeypatch.setattr(streamdet.gpu, "_runtime", lambda *_: "onnxruntime")
     words = ["--device", "cuda:0", "--set", f"gpu.plans={tmp_path / 'plans'}", "--set", "gpu.precision=fp32"]
     ours = run(tmp_path / "gpu", *words, "--set", "source.hwaccel=off")
     theirs = run(tmp_path / "cpu", "--device", "cpu", "--backend", "onnxruntime")
