@@ -284,15 +284,16 @@ def _gpu_report() -> list[str]:
             count = gpu.count
             lines.append(f"{'GPU':<14} {gpu.describe()}")
         index += 1
-    for package, extra, what in (
-        ("pycuda", "cuda", "packs tiles on the GPU"),
-        ("tensorrt", "tensorrt", "runs models on the GPU, fastest"),
-        ("onnxruntime-gpu", "onnxruntime-gpu", "runs models on the GPU without TensorRT"),
+    for package, remedy in (
+        ("pycuda", "packs tiles on the GPU: pip install 'streamdet[cuda]'"),
+        ("tensorrt", "runs models on the GPU, fastest: pip install 'streamdet[tensorrt]'"),
+        ("tensorrt-rtx", "the same for GeForce RTX, smaller: pip install 'streamdet[tensorrt-rtx]'"),
+        ("onnxruntime-gpu", "runs models on the GPU: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"),
     ):
         try:
-            lines.append(f"{package:<14} {importlib.metadata.version(package)}")
+            lines.append(f"{package:<15} {importlib.metadata.version(package)}")
         except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{package:<14} not installed ({what}: pip install 'streamdet[{extra}]')")
+            lines.append(f"{package:<15} not installed ({remedy})")
     for name in fatbin.KERNELS:
         try:
             said = f"{len(fatbin.read_fatbin(name)) // 1024} kB, for GPUs from Turing on"
