@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import base64
 import collections
+import itertools
 import json
 import struct
 import subprocess
@@ -189,7 +190,7 @@ def service(photo: Path, model: Path, *, clients: int = 64, rounds: int = 8) -> 
         "statuses": {str(status): count for status, count in sorted(statuses.items())},
         "requests_per_s": round(sum(statuses.values()) / wall_s, 2),
         "seconds": harness.spread(took_s),
-        "seconds_alone": harness.spread([b - a for a, b in zip(alone, alone[1:])]),
+        "seconds_alone": harness.spread([b - a for a, b in itertools.pairwise(alone)]),
         "resident_mib": {"before": resident[0], "after each round": resident[1:]},
     }
 
