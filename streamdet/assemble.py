@@ -23,7 +23,7 @@ from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sour
 from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
 from streamdet.stream import Stream
 from streamdet.telling import Telling, open_telling
-from streamdet.types import SourceInfo
+from streamdet.types import F32, SourceInfo, TilePlan
 
 if TYPE_CHECKING:
     from streamdet.sources.tap import PacketTap
@@ -325,7 +325,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     from streamdet.tracking.lookback import Lookback
     from streamdet.tracking.tracker import Tracker
 
-    scheduler, packer = _make_look(config, detector, info.frame_wh)
+    scheduler, packer, finer = _make_look(config, detector, info.frame_wh, live=info.live, still=still or info.still)
     if info.frame_wh is not None:  # a mistake is told before any output is opened
         keep_mask(info.frame_wh, config.tiles, np.zeros((0, 4), np.float32))
     rules = config.rules
@@ -343,6 +343,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
         ),
         rules=RulesEngine(rules, labels=detector.labels, stream=info.stream),
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
+        finer=finer,
         max_detections=config.model.max_detections or (MOST_IN_STILL if info.still else MOST_IN_FRAME),
         painter=Painter(config.draw, labels=detector.labels, zones=rules.zones, lines=rules.lines),
     )
@@ -354,7 +355,12 @@ def looks_at_motion(detector: Detector) -> bool:
     return spec is None or any(channel.signed or channel.offset for channel in spec.parsed)
 
 
-def _make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | None) -> tuple[Scheduler, Packer]:
+_Look = tuple[Scheduler, Packer, Callable[[TilePlan, F32], TilePlan] | None]
+
+
+def _make_look(
+    config: Config, detector: Detector, frame_wh: tuple[int, int] | None, *, live: bool, still: bool
+) -> _Look:
     from streamdet.tiles.plan import plan_tiles
 
     spec = detector.input
@@ -364,15 +370,23 @@ def _make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | N
         plan_tiles(
             frame_wh or (1920, 1080), input_wh=None, config=config.tiles
         )  # not used, but not to be nonsense either
-        return NoScheduler(), NoPacker()
+        return NoScheduler(), NoPacker(), None
     from streamdet.tiles.schedule import TileScheduler
+    from streamdet.upscaling import upscaling
 
     make_plan = functools.partial(
         plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
     )
     plan = make_plan(frame_wh) if frame_wh is not None else None
+    closer = None if live else upscaling(config.tiles, spec)
+    if closer is not None:
+        return TileScheduler(config.tiles, make_plan=make_plan), closer.packer(), closer.finer
+    if still:  # it may be read in windows, which only the packer on the host can
+        from streamdet.tiles.pack_cpu import CpuPacker
+
+        return TileScheduler(config.tiles, make_plan=make_plan), CpuPacker(spec), None
     packer = _make_packer(config, detector, spec, plan.input_wh if plan else None)
-    return TileScheduler(config.tiles, make_plan=make_plan), packer
+    return TileScheduler(config.tiles, make_plan=make_plan), packer, None
 
 
 def _make_packer(config: Config, detector: Detector, spec: InputSpec, input_wh: tuple[int, int] | None) -> Packer:

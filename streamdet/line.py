@@ -72,6 +72,9 @@ class Line:
     keep: Callable[[tuple[int, int], F32], Bool | None]  # region of interest: rows to keep, None for all
     painter: Callable[[Result], U8]
     max_detections: int = 1000  # per frame, the best
+    finer: Callable[[TilePlan, F32], TilePlan] | None = (
+        None  # more tiles, given what was run and boxes of what may be there
+    )
     on_tiles: Callable[[int, int], None] | None = None  # how far a frame of many tiles has come
     timer: StageTimer = field(default_factory=StageTimer)
     tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
@@ -98,11 +101,13 @@ class Line:
         `look`: the frame's own, if that was taken ahead.
         """
         survey = self.survey(frame, look)
-        found = None
-        if survey.tiles is not None:
-            self._ran(survey, survey.tiles)
-            found = self._detect(survey, survey.tiles)
-        traced = self._trace(survey, survey.tiles, found)
+        tiles, found = survey.tiles, None
+        if tiles is not None:
+            self._ran(survey, tiles)
+            found = self._detect(survey, tiles)
+            if self.finer is not None:
+                tiles, found = self._closer(survey, tiles, found)
+        traced = self._trace(survey, tiles, found)
         return [self._conclude(*final) for final in self.lookback.push(traced, frame.pts_s, self._tracks)]
 
     def drain(self) -> list[Result]:
@@ -164,6 +169,16 @@ class Line:
         """The ends of what is alive: the stream ended, or is lost for now."""
         return self.rules.finish()
 
+    def _closer(self, survey: Survey, tiles: TilePlan, found: Detections) -> tuple[TilePlan, Detections]:
+        """A second look, magnified, round what seems small; both looks are merged as one."""
+        assert self.finer is not None
+        extra = self.finer(tiles, np.concatenate([found.xyxy, self._tracks.xyxy]))
+        if not len(extra):
+            return tiles, found
+        self.tiles_run += np.bincount(extra.why, minlength=len(WHY_NAMES))
+        again = self._detect(survey, extra)
+        return tiles.beside(extra), Detections.concat([found, again.moved(len(tiles))])
+
     def _detect(self, survey: Survey, tiles: TilePlan) -> Detections:
         """Pack and detect, a bounded number of tiles at a time: a huge picture must not become a huge tensor."""
         parts = []
@@ -172,7 +187,7 @@ class Line:
                 batch = self.packer(survey.frame, survey.motion, tiles[first : first + TILES_AT_ONCE])
             with self.timer("detect"):
                 found = self.detector(batch)
-            parts.append(replace(found, tile=np.where(found.tile < 0, found.tile, found.tile + np.int32(first))))
+            parts.append(found.moved(first))
             if self.on_tiles is not None and len(tiles) > TILES_AT_ONCE:
                 self.on_tiles(min(first + TILES_AT_ONCE, len(tiles)), len(tiles))
         return Detections.concat(parts)

@@ -53,6 +53,7 @@ LEAVES = {
     "look": "tiles.look",
     "smallest": "tiles.smallest_px",
     "whole_frame": "tiles.whole_frame",
+    "upscale": "tiles.upscale",
     "max_frames": "source.max_frames",
     "give_up": "live.give_up_s",
     "dpi": "source.dpi",
@@ -98,6 +99,11 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
     tiles.add_argument("--smallest", type=float, metavar="PX", help="smallest object wanted, for --tile auto")
     tiles.add_argument(
         "--whole-frame", action="store_true", default=None, help="add the whole frame as one coarse tile"
+    )
+    tiles.add_argument(
+        "--upscale",
+        metavar="2|4|SR.onnx",
+        help="look again, magnified, where objects are under 8 px (files and stills)",
     )
     out = sub.add_argument_group("what is written")
     out.add_argument(

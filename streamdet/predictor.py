@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -53,13 +53,17 @@ class _Job:
     found: Future[Detections] = field(default_factory=Future)
     parts: list[Detections] = field(default_factory=list)
     first: int = 0
+    finer: Callable[[TilePlan, F32], TilePlan] | None = None  # the second look, until it is taken
 
     def take(self, most: int) -> TilePlan:
         return self.plan[self.first : self.first + most]
 
     def add(self, found: Detections, tiles: int) -> None:
-        self.parts.append(replace(found, tile=np.where(found.tile < 0, found.tile, found.tile + np.int32(self.first))))
+        self.parts.append(found.moved(self.first))
         self.first += tiles
+        if self.first >= len(self.plan) and self.finer is not None:
+            self.plan = self.plan.beside(self.finer(self.plan, Detections.concat(self.parts).xyxy))
+            self.finer = None
         if self.on_tiles is not None:
             self.on_tiles(self.first, len(self.plan))
 
@@ -190,7 +194,8 @@ class Predictor:
     def _job(self, picture: Picture, on_tiles: Callable[[int, int], None] | None) -> _Job:
         frame = Frame("still", 0, 0.0, picture, time.monotonic(), still=True)
         luma = np.zeros((0, 0), np.uint8) if picture.windows is not None else picture.luma
-        return _Job(frame, Motion(luma), self._open.plan(picture.wh), self._open.packer(), on_tiles)
+        parts = self._open
+        return _Job(frame, Motion(luma), parts.plan(picture.wh), parts.packer(), on_tiles, finer=parts.finer)
 
     def _merged(self, job: _Job, found: Detections, least: F32) -> Detections:
         found = found[found.score >= least[found.label]]
@@ -311,6 +316,7 @@ def predict(
     threshold: Threshold = None,
     tile: int | str | None = None,
     overlap: float | None = None,
+    upscale: int | str | os.PathLike[str] | None = None,
     iou: float | None = None,
     classes: str | Sequence[str | int] | None = None,
     backend: str | None = None,
@@ -328,6 +334,7 @@ def predict(
 
     `source`: an array ((H, W), (H, W, 3) BGR or (H, W, 4) BGRA; u8 or u16), a path, an http(s) address, a folder, a glob, or a
     list of these. A PDF gives one result a page, drawn at `dpi` (200). Huge files are read in windows (extra ``tiff``).
+    `upscale`: 2 or 4, or a super-resolution ONNX file: look again, magnified, where something small may be.
     `threshold`: least score, one or by class id or name (others 0.5); None: 0.5. The others as in :func:`streamdet.run`.
 
     Raises ConfigError at once, other StreamdetErrors while iterating.
@@ -346,6 +353,7 @@ def predict(
         "model.classes": None if classes is None else listed(classes),
         "tiles.tile": tile,
         "tiles.overlap": overlap,
+        "tiles.upscale": os.fspath(upscale) if isinstance(upscale, os.PathLike) else upscale,
         "source.dpi": dpi,
     }
     chosen = {path: value for path, value in values.items() if value is not None}

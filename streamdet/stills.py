@@ -21,6 +21,7 @@ class StillParts:
 
     plan: Callable[[tuple[int, int]], TilePlan]
     packer: Callable[[], Packer]
+    finer: Callable[[TilePlan, F32], TilePlan] | None
     merger: Merger
     keep: Callable[[tuple[int, int], F32], Bool | None]
     painter: Callable[[], Callable[[Result], U8]]
@@ -39,6 +40,7 @@ def still_parts(config: Config, detector: Detector) -> StillParts:
     from streamdet.merge import Merger
     from streamdet.tiles.pack_cpu import CpuPacker
     from streamdet.tiles.plan import keep_mask, plan_tiles
+    from streamdet.upscaling import upscaling
 
     spec = detector.input
     if spec is None or looks_at_motion(detector):
@@ -46,11 +48,13 @@ def still_parts(config: Config, detector: Detector) -> StillParts:
             f"the model '{config.model.name}' looks at what moves, in a still nothing does; give a network for pictures, "
             "as in model='yolox.onnx'"
         )
+    closer = upscaling(config.tiles, spec)
     return StillParts(
         plan=functools.partial(
             plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
         ),
-        packer=lambda: CpuPacker(spec),
+        packer=(lambda: CpuPacker(spec)) if closer is None else closer.packer,
+        finer=closer.finer if closer else None,
         merger=Merger(config.merge),
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
         painter=lambda: Painter(config.draw, labels=detector.labels),

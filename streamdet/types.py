@@ -317,8 +317,8 @@ def _signed(now: U8, then: U8 | None, xyxy: Sequence[int] | None) -> I16:
 
 # ---------------------------------------------------------------------------------------------------------------- Tiles
 
-WHY_NAMES = ("all", "motion", "track", "sweep")
-WHY_ALL, WHY_MOTION, WHY_TRACK, WHY_SWEEP = range(4)
+WHY_NAMES = ("all", "motion", "track", "sweep", "small")
+WHY_ALL, WHY_MOTION, WHY_TRACK, WHY_SWEEP, WHY_SMALL = range(5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -349,6 +349,15 @@ class TilePlan:
     def __getitem__(self, rows: Any) -> TilePlan:
         """The same plan with fewer tiles (`rows`: mask, slice or index array); ``of`` is kept."""
         return replace(self, xyxy=self.xyxy[rows], scale=self.scale[rows], why=self.why[rows])
+
+    def beside(self, other: TilePlan) -> TilePlan:
+        """The rows of both (of one frame and one input size), this plan's first; ``of`` is this plan's."""
+        return replace(
+            self,
+            xyxy=np.concatenate([self.xyxy, other.xyxy]),
+            scale=np.concatenate([self.scale, other.scale]),
+            why=np.concatenate([self.why, other.why]),
+        )
 
     def to_frame(self, xyxy: F32, tile: I32) -> F32:
         """Map (N,4) boxes from input px of tile rows `tile` (N,) to frame px. Not clipped."""
@@ -447,6 +456,10 @@ class Detections:
             np.concatenate([p.truncated for p in parts]),
             np.concatenate([np.full(len(p), None) if p.masks is None else p.masks for p in parts]) if masked else None,
         )
+
+    def moved(self, tiles: int) -> Detections:
+        """The same rows, of tiles that lie so many rows further down."""
+        return replace(self, tile=np.where(self.tile < 0, self.tile, self.tile + np.int32(tiles))) if tiles else self
 
     def __len__(self) -> int:
         return len(self.xyxy)

@@ -80,6 +80,8 @@ class TilesConfig(Node, frozen=True):
     sweep_s: Positive = 1.0  # with look=motion every tile is run at least once in this time
     whole_frame: bool = False  # add the whole frame as one more (coarse) tile
     smallest_px: Positive = 6.0  # smallest object wanted, for tile=auto
+    upscale: int | str | None = None  # 2 or 4 (bicubic), or a super-resolution .onnx: finer tiles round what is small
+    upscale_below_px: Positive = 8.0  # small: shorter than this in the network's input
     roi: list[list[Point]] = []  # polygons, px or (all values <= 1) relative; empty: everywhere
     ignore: list[list[Point]] = []
 

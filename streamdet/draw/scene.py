@@ -21,6 +21,7 @@ _WHY_COLOURS: dict[str, Colour] = {
     "motion": PALETTE[1],
     "track": PALETTE[4],
     "sweep": PALETTE[0],
+    "small": PALETTE[5],
 }
 
 
