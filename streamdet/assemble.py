@@ -14,16 +14,16 @@ import numpy as np
 from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
-from streamdet.gpu import device_of, gpu_detector, gpu_packer
-from streamdet.inputspec import InputSpec
+from streamdet.gpu import device_of, gpu_detector
 from streamdet.line import Line
+from streamdet.looking import make_look
 from streamdet.media import NamingRules, Shelves, broadcast_of, open_shelves, recorder_of
 from streamdet.pipeline import Opener, Pipeline
 from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
-from streamdet.protocols import Detector, Packer, Scheduler, Sink, Source
+from streamdet.protocols import Detector, Sink, Source
 from streamdet.stream import Stream
 from streamdet.telling import Telling, open_telling
-from streamdet.types import F32, SourceInfo, TilePlan
+from streamdet.types import SourceInfo
 
 if TYPE_CHECKING:
     from streamdet.sources.tap import PacketTap
@@ -325,7 +325,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     from streamdet.tracking.lookback import Lookback
     from streamdet.tracking.tracker import Tracker
 
-    scheduler, packer, finer = _make_look(config, detector, info.frame_wh, live=info.live, still=still or info.still)
+    scheduler, packer, finer = make_look(config, detector, info.frame_wh, live=info.live, still=still or info.still)
     if info.frame_wh is not None:  # a mistake is told before any output is opened
         keep_mask(info.frame_wh, config.tiles, np.zeros((0, 4), np.float32))
     rules = config.rules
@@ -353,50 +353,3 @@ def looks_at_motion(detector: Detector) -> bool:
     """Whether it is a detector of movers: its network is fed differences or several frames, or it has none."""
     spec = detector.input
     return spec is None or any(channel.signed or channel.offset for channel in spec.parsed)
-
-
-_Look = tuple[Scheduler, Packer, Callable[[TilePlan, F32], TilePlan] | None]
-
-
-def _make_look(
-    config: Config, detector: Detector, frame_wh: tuple[int, int] | None, *, live: bool, still: bool
-) -> _Look:
-    from streamdet.tiles.plan import plan_tiles
-
-    spec = detector.input
-    if spec is None:
-        from streamdet.tiles.none import NoPacker, NoScheduler
-
-        plan_tiles(
-            frame_wh or (1920, 1080), input_wh=None, config=config.tiles
-        )  # not used, but not to be nonsense either
-        return NoScheduler(), NoPacker(), None
-    from streamdet.tiles.schedule import TileScheduler
-    from streamdet.upscaling import upscaling
-
-    make_plan = functools.partial(
-        plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
-    )
-    plan = make_plan(frame_wh) if frame_wh is not None else None
-    closer = None if live else upscaling(config.tiles, spec)
-    if closer is not None:
-        return TileScheduler(config.tiles, make_plan=make_plan), closer.packer(), closer.finer
-    if still:  # it may be read in windows, which only the packer on the host can
-        from streamdet.tiles.pack_cpu import CpuPacker
-
-        return TileScheduler(config.tiles, make_plan=make_plan), CpuPacker(spec), None
-    packer = _make_packer(config, detector, spec, plan.input_wh if plan else None)
-    return TileScheduler(config.tiles, make_plan=make_plan), packer, None
-
-
-def _make_packer(config: Config, detector: Detector, spec: InputSpec, input_wh: tuple[int, int] | None) -> Packer:
-    if device_of(config) != "cpu":
-        from streamdet.detectors.device_detector import DeviceDetector
-
-        if isinstance(detector, DeviceDetector):
-            if input_wh is not None:
-                detector.bind(input_wh)
-            return gpu_packer(detector)
-    from streamdet.tiles.pack_cpu import CpuPacker
-
-    return CpuPacker(spec)

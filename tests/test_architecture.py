@@ -30,7 +30,7 @@ LEVEL = {
     "overlay": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
     "precision": 4, "gpu": 4, "cluster": 5,
     "tuning": 4,
-    "predictor": 4, "image_result": 4, "stills": 4, "upscaling": 4,
+    "predictor": 4, "image_result": 4, "stills": 4, "upscaling": 4, "looking": 4,
 }  # fmt: skip
 
 # heavy package -> the only places that may import it (None: nobody at this time)

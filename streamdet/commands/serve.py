@@ -141,6 +141,7 @@ def _serve_pictures(arguments: argparse.Namespace) -> int:
         raise DependencyError(
             f"serving pictures needs {error.name}; install it with pip install 'streamdet[serve]'"
         ) from None
+    _few_arenas()
     ends = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before any thread is there: all inherit it
     try:
@@ -150,6 +151,14 @@ def _serve_pictures(arguments: argparse.Namespace) -> int:
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
     return EXIT_INTERRUPTED if number == signal.SIGINT else EXIT_DONE
+
+
+def _few_arenas() -> None:
+    """glibc gives every thread a heap of its own, and those of threads that once held a picture stay as large as it was."""
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX
 
 
 class Watch:

@@ -18,6 +18,7 @@ import pytest
 import streamdet.assemble
 import streamdet.device
 import streamdet.gpu
+import streamdet.looking
 from streamdet.cli import main
 
 sys.path.append(str(Path(__file__).parents[1] / "detectors"))
@@ -47,7 +48,7 @@ def played(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 
     on_host = functools.partial(onnxruntime_cuda.OnnxRuntimeCudaBackend, place="cpu")
     monkeypatch.setattr(streamdet.device, "Device", opened)
-    monkeypatch.setattr(streamdet.assemble, "_make_packer", lambda config, detector, spec, wh: CpuPacker(spec))
+    monkeypatch.setattr(streamdet.looking, "_make_packer", lambda config, detector, spec, wh: CpuPacker(spec))
     monkeypatch.setattr(streamdet.gpu, "_device_of", lambda *_: "cuda:0")
     monkeypatch.setattr(streamdet.gpu, "_runtime", lambda *_: request.param)
     monkeypatch.setattr(onnxruntime_cuda, "OnnxRuntimeCudaBackend", on_host)

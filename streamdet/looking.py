@@ -1,0 +1,58 @@
+"""Where a line looks and what packs it: scheduler, packer and, with `--upscale`, the second look."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from streamdet.config import Config
+from streamdet.gpu import device_of, gpu_packer
+from streamdet.inputspec import InputSpec
+from streamdet.protocols import Detector, Packer, Scheduler
+from streamdet.types import F32, TilePlan
+
+__all__ = ["Look", "make_look"]
+
+Look = tuple[Scheduler, Packer, Callable[[TilePlan, F32], TilePlan] | None]
+
+
+def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | None, *, live: bool, still: bool) -> Look:
+    from streamdet.tiles.plan import plan_tiles
+
+    spec = detector.input
+    if spec is None:
+        from streamdet.tiles.none import NoPacker, NoScheduler
+
+        plan_tiles(
+            frame_wh or (1920, 1080), input_wh=None, config=config.tiles
+        )  # not used, but not to be nonsense either
+        return NoScheduler(), NoPacker(), None
+    from streamdet.tiles.schedule import TileScheduler
+    from streamdet.upscaling import upscaling
+
+    make_plan = functools.partial(
+        plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
+    )
+    plan = make_plan(frame_wh) if frame_wh is not None else None
+    closer = None if live else upscaling(config.tiles, spec)
+    if closer is not None:
+        return TileScheduler(config.tiles, make_plan=make_plan), closer.packer(), closer.finer
+    if still:  # it may be read in windows, which only the packer on the host can
+        from streamdet.tiles.pack_cpu import CpuPacker
+
+        return TileScheduler(config.tiles, make_plan=make_plan), CpuPacker(spec), None
+    packer = _make_packer(config, detector, spec, plan.input_wh if plan else None)
+    return TileScheduler(config.tiles, make_plan=make_plan), packer, None
+
+
+def _make_packer(config: Config, detector: Detector, spec: InputSpec, input_wh: tuple[int, int] | None) -> Packer:
+    if device_of(config) != "cpu":
+        from streamdet.detectors.device_detector import DeviceDetector
+
+        if isinstance(detector, DeviceDetector):
+            if input_wh is not None:
+                detector.bind(input_wh)
+            return gpu_packer(detector)
+    from streamdet.tiles.pack_cpu import CpuPacker
+
+    return CpuPacker(spec)
