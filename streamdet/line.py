@@ -176,6 +176,7 @@ class Line:
         if not len(extra):
             return tiles, found
         self.tiles_run += np.bincount(extra.why, minlength=len(WHY_NAMES))
+        self.tiles_of += len(extra)
         again = self._detect(survey, extra)
         return tiles.beside(extra), Detections.concat([found, again.moved(len(tiles))])
 

@@ -351,12 +351,13 @@ class TilePlan:
         return replace(self, xyxy=self.xyxy[rows], scale=self.scale[rows], why=self.why[rows])
 
     def beside(self, other: TilePlan) -> TilePlan:
-        """The rows of both (of one frame and one input size), this plan's first; ``of`` is this plan's."""
+        """The rows of both (of one frame and one input size), this plan's first; ``of`` grows by those of the other."""
         return replace(
             self,
             xyxy=np.concatenate([self.xyxy, other.xyxy]),
             scale=np.concatenate([self.scale, other.scale]),
             why=np.concatenate([self.why, other.why]),
+            of=self.of + len(other),
         )
 
     def to_frame(self, xyxy: F32, tile: I32) -> F32:

@@ -196,6 +196,7 @@ def test_it_finds_what_is_too_small(upscale: Any, tmp_path: Path) -> None:
     for x, y in ((40, 50), (126, 100), (200, 150)):
         assert min(np.hypot(cx - x, cy - y) for cx, cy in centres) < 6
     assert found.tiles > without.tiles
+    assert found.tiles == found._result.tiles.of
     settings |= {"tiles.upscale": str(upscale)}
     [result] = list(streamdet.run(tmp_path / "a.png", model=model, conf=0.5, settings=settings))
     assert len(result.detections) == len(found.boxes)
