@@ -39,13 +39,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sys.path.insert(0, str(ROOT / "tests" / "sources"))
     try:
         from blob_segmenter import save_blob_segmenter
-        from source_clips import write_clip
+        from source_clips import encode
     finally:
         del sys.path[:2]
     picture = np.zeros((300, 500, 3), np.uint8)
     cv2.circle(picture, (200, 150), 40, (255, 255, 255), -1)
     cv2.imwrite(str(tmp_path / "page.jpg"), picture)
-    write_clip(tmp_path / "match.mp4", [np.roll(picture, 4 * step, axis=1) for step in range(12)])
+    encode(tmp_path / "match.mp4", [np.roll(picture, 4 * step, axis=1) for step in range(12)])
     save_blob_segmenter(tmp_path / "yolo.onnx")
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[block.strip().splitlines()[0][:40] for block in BLOCKS])
 def test_every_piece_of_python_runs(block: str, folder: Path) -> None:
-    exec(compile(block, "README.md", "exec"), {})  # noqa: S102
+    exec(compile(block, "README.md", "exec"), {})
 
 
 @pytest.mark.parametrize("path", sorted(set(re.findall(r"`((?:benchmarks|streamdet|engines|tests)/[\w/.]+)`", TEXT))))
@@ -64,3 +64,13 @@ def test_every_file_it_names_is_there(path: str) -> None:
 @pytest.mark.parametrize("module", sorted(set(re.findall(r"python (benchmarks/[\w/]+\.py)", TEXT))))
 def test_every_script_it_names_is_there(module: str) -> None:
     assert (ROOT / module).is_file()
+
+
+def test_its_configuration_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from streamdet.config import load
+
+    for name in ("CAMERA_PASSWORD", "HOOK_SECRET"):
+        monkeypatch.setenv(name, "secret")
+    (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    (tmp_path / "cameras.yaml").write_text(block)
+    assert set(load(tmp_path / "cameras.yaml").cameras) == {"court", "gate"}

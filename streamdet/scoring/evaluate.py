@@ -72,7 +72,7 @@ def evaluate(
 ) -> Evaluation:
     """Score a results file (frames.jsonl, MOT text, COCO results) against a label file.
 
-    `span`: frames of a video; of pictures, with an end given, those the run processed as these frames (the others are not missed).
+    `span`: frames of a video; of pictures, with an end given, those the run processed as these (the others are not missed).
 
     `one_class`: the boxes of a video are scored without telling classes apart, as they are where no names agree.
 

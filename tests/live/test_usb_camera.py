@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -44,7 +45,7 @@ def test_a_camera_runs(library: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert len(frames) >= 2  # of 20; the machine may be busy
     assert {frame["epoch"] for frame in frames} == {0}
-    assert all(later["pts_s"] > earlier["pts_s"] for earlier, later in zip(frames, frames[1:]))
+    assert all(later["pts_s"] > earlier["pts_s"] for earlier, later in itertools.pairwise(frames))
 
 
 def test_unplugged_it_is_waited_for_and_back_it_is_a_new_epoch(library: Path, tmp_path: Path) -> None:
