@@ -34,7 +34,7 @@ def test_there_are_commands_and_python_in_it() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that holds what the examples name: match.mp4, page.jpg, yolo.onnx."""
+    """A folder that holds what the examples name: match.mp4, page.jpg, photo.jpg, yolo.onnx."""
     sys.path.insert(0, str(ROOT / "tests" / "detectors"))
     sys.path.insert(0, str(ROOT / "tests" / "sources"))
     try:
@@ -44,7 +44,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         del sys.path[:2]
     picture = np.zeros((300, 500, 3), np.uint8)
     cv2.circle(picture, (200, 150), 40, (255, 255, 255), -1)
-    cv2.imwrite(str(tmp_path / "page.jpg"), picture)
+    for name in ("page.jpg", "photo.jpg"):
+        cv2.imwrite(str(tmp_path / name), picture)
     encode(tmp_path / "match.mp4", [np.roll(picture, 4 * step, axis=1) for step in range(12)])
     save_blob_segmenter(tmp_path / "yolo.onnx")
     monkeypatch.chdir(tmp_path)

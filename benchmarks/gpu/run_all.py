@@ -24,8 +24,8 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(Path(__file__).resolve().parent)]
 
 NAMES = (
-    "copy_bandwidth", "correctness", "batteries", "kernel_time", "against_composed", "tile_rate", "precision", "end_to_end", "memory",
-    "sanitizer",
+    "copy_bandwidth", "correctness", "batteries", "kernel_time", "against_composed", "tile_rate", "precision", "end_to_end",
+    "memory", "sanitizer",
 )  # fmt: skip
 LIMIT_S = 300
 _RESULT = "@@result "
