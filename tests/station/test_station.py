@@ -200,3 +200,27 @@ def test_a_film_is_played_again_and_again_each_time_as_an_epoch_of_its_own(tmp_p
         wait_for(lambda: status(station, "a").epoch >= 3)
         assert status(station, "a").reconnects == 0
         assert status(station, "a").frames > 20
+
+
+def test_a_wall_clock_that_jumps_changes_nothing_but_the_stamps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamps = iter(["2026-11-25T12:00:00.000Z"] * 40 + ["2001-01-01T00:00:00.000Z"] * 40)
+    monkeypatch.setattr("streamdet.sources.paced.utc_now", lambda: next(stamps, "2038-01-19T03:14:07.000Z"))
+    real_ns = time.time_ns
+    jumps = iter([0] * 20 + [-(10**17)] * 20)
+    monkeypatch.setattr("time.time_ns", lambda: real_ns() + next(jumps, 10**17))
+    with running(configured(tmp_path, {"a": {"source": "demo"}}, **{"rules.update_s": 0.05})) as station:
+        wait_for(lambda: status(station, "a").frames > 120)
+        seen = status(station, "a")
+        assert station.store is not None
+        station.store.sync()
+        told = [row.event for row in station.store.after(0, 10_000)]
+    assert seen.state == "running"
+    assert seen.epoch == 0
+    assert seen.latency_p95_s is not None
+    assert 0 <= seen.latency_p95_s < 10
+    assert len({event.utc for event in told}) == 3
+    assert all(event.latency_s is not None and 0 <= event.latency_s < 10 for event in told)
+    identities = [event.id or "" for event in told]
+    assert identities == sorted(identities), "ids grow whatever the clock does"
