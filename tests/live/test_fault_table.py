@@ -138,9 +138,8 @@ def post(
         assert set(threading.enumerate()) <= before, "a thread was left behind"
         assert witness.state == "running"
         assert witness.epoch == witness.reconnects == 0
-        assert witness.frames - count > 4 * lasted_s, (
-            "the other camera was disturbed"
-        )  # of 25 a second, on a busy machine
+        # of 25 a second; a camera that waits for another one gives none (how fast they are: benchmarks/bench_live.py)
+        assert witness.frames - count > lasted_s, f"the other camera was disturbed: {witness}"
         for one in seen.values():
             _is_honest(one)
 
