@@ -94,3 +94,8 @@ def test_a_bare_off_is_the_word_off(tmp_path: Path, leaf: str) -> None:
     read = load(write(tmp_path, f"{branch}:\n  {name}: off\n"))
     assert getattr(getattr(read, branch), name) == "off"
     assert getattr(getattr(with_values(Config(), {leaf: False}), branch), name) == "off"  # as `--set` reads it
+
+
+def test_a_key_called_on_is_a_word(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("record: {dir: x, on: [new, enter]}\n")
+    assert load(tmp_path / "c.yaml").record.on == ("new", "enter")

@@ -8,6 +8,7 @@ and the files beside it, the whole in :mod:`streamdet.config.whole`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Mapping
@@ -108,8 +109,24 @@ def load(path: str | os.PathLike[str]) -> Config:
     return from_tree(_expand(_tree_of(text, str(file)), str(file)), origin=str(file))
 
 
+_MOST_ALIASES, _DEEPEST = 20, 40
+
+
 def from_text(text: str, *, origin: str = "configuration") -> Config:
-    """The configuration a file of that text would give, with every ``${NAME}`` left as it is. Raises ConfigError."""
+    """The configuration a file of that text would give, with every ``${NAME}`` left as it is. Raises ConfigError.
+
+    For texts of strangers: few aliases are taken, since each may stand for all that the one before it does, and little depth.
+    """
+    import yaml
+
+    aliases = depth = 0
+    with contextlib.suppress(yaml.YAMLError, ValueError, RecursionError):  # told below
+        for event in yaml.parse(text):
+            aliases += isinstance(event, yaml.AliasEvent)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if aliases > _MOST_ALIASES or depth > _DEEPEST:
+                what = f"nested more than {_DEEPEST} deep" if depth > _DEEPEST else f"more than {_MOST_ALIASES} aliases"
+                raise ConfigError(f"{origin}: {what}; no configuration needs that, write it out plainly")
     return from_tree(_tree_of(text, origin), origin=origin)
 
 
@@ -117,11 +134,19 @@ def _tree_of(text: str, origin: str) -> Any:
     import yaml
 
     try:
-        return yaml.safe_load(text) or {}
+        return _keys_as_words(yaml.safe_load(text) or {})
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-01
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise ConfigError(f"{origin}{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+
+
+def _keys_as_words(tree: Any) -> Any:
+    """YAML 1.1 reads the key in ``on: [new]`` as True; no key of ours is anything but a word."""
+    if isinstance(tree, dict):
+        words = {True: "on", False: "off"}
+        return {words[key] if isinstance(key, bool) else key: _keys_as_words(value) for key, value in tree.items()}
+    return [_keys_as_words(value) for value in tree] if isinstance(tree, list) else tree
 
 
 def from_tree(tree: Any, *, origin: str = "configuration") -> Config:

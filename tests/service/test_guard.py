@@ -167,8 +167,11 @@ def test_deep_or_broken_json_is_refused(court: Running) -> None:
     assert post("/api/cameras", content=b"{}", headers={"content-type": "text/plain"}).status_code == 415
     deep = b'{"text": "' + b"[" * 50_000 + b'"}'
     assert post("/api/config/validate", content=deep, headers=json).json()["valid"] is False
-    bomb = "a: &a [x,x,x,x,x,x,x,x]\\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\\nsources: [*b]"
+    levels = ["a: &a [x, x, x, x, x, x, x, x]"]
+    levels += [f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi")]
+    bomb = "\\n".join(levels)  # 8 * 9^8 words when written out
     assert post("/api/config/validate", content=f'{{"text": "{bomb}"}}', headers=json).json()["valid"] is False
+    assert post("/api/config/validate", content='{"text": "a: &a [*a]"}', headers=json).json()["valid"] is False
 
 
 def test_every_answer_has_the_security_headers(court: Running) -> None:
