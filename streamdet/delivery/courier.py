@@ -76,7 +76,8 @@ class Courier:
         self._wake.set()
 
     def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
 
     def status(self) -> DeliveryStatus:
         pending = max(0, self._log.appended_seq - self._cursor)

@@ -74,6 +74,7 @@ class Deliveries:
         self._store = store
         self._cameras, self._facts = cameras, facts
         self._drain_s = config.store.drain_s
+        self._closed = False
         self._started_s = time.monotonic()
         self._couriers: dict[str, tuple[_Wanted, Courier]] = {}
         self.undelivered: list[Undelivered] = []
@@ -93,8 +94,9 @@ class Deliveries:
 
     def close(self, *, abort: bool = False) -> None:
         """Drain and stop; with `abort`, stop as soon as may be."""
-        couriers, self._couriers = self._couriers, {}
-        self._finish([courier for _, courier in couriers.values()], 0.0 if abort else self._drain_s)
+        already, self._closed = self._closed, True
+        if not already:
+            self._finish([courier for _, courier in self._couriers.values()], 0.0 if abort else self._drain_s)
 
     def hurry(self) -> None:
         """What is still to be delivered stays in the store: whoever is waiting for the end need not wait long."""
