@@ -1,10 +1,10 @@
-"""Events into the store and out to a real mosquitto: rates, latency in the subscriber, an outage of 60 s, memory over 100k events.
+"""Events into the store and out to a real mosquitto: rates, latency in the subscriber, an outage of 60 s, memory over 100k.
 
 python benchmarks/bench_events.py            (about 5 minutes; --outage 10 --soak 20000 for a quick look)
 
-The subscriber is a process of its own and notes the monotonic clock at each message; so does the sender at each append. The broker has
-no persistence of its own beyond the subscriber's session; before it is killed it is frozen for a second, so that the subscriber has
-read what the broker had acknowledged.
+The subscriber is a process of its own and notes the monotonic clock at each message; so does the sender at each append. The
+broker keeps nothing on disk but the subscriber's session; before it is killed it is frozen for a second, so that the
+subscriber has read what the broker had acknowledged.
 """
 
 from __future__ import annotations
@@ -103,8 +103,10 @@ class Subscriber:
 
     def wait_for(self, count: int, timeout_s: float = 120) -> list[tuple[str, int]]:
         until = time.monotonic() + timeout_s
-        while len({i for i, _ in (heard := self.heard())}) < count and time.monotonic() < until:
+        heard = self.heard()
+        while len({i for i, _ in heard}) < count and time.monotonic() < until:
             time.sleep(0.1)
+            heard = self.heard()
         return heard
 
     def close(self) -> None:

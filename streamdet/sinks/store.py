@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 BATCH = 2000  # events in one transaction
 CURSOR_PAUSE_S = 0.25  # cursors alone are written this often: losing one means delivering again, not losing
 RETRY_S = 1.0
+CROWDED_S = 5.0
 REMIND_S = 60.0
 
 
@@ -56,7 +57,7 @@ class EventStore:
     """Events in one SQLite file (WAL), read and written by this process alone. Thread-safe.
 
     ``append`` numbers events and hands them to the writing thread, which commits what has come together since the last commit:
-    no caller waits for the disk. ``sync`` waits until everything appended is on disk. Readers see what is on disk, and while
+    no caller waits for a commit. ``sync`` waits until everything appended is on disk. Readers see what is on disk, and while
     the disk cannot be written also what waits in memory (at most `memory_events`, then the oldest are dropped and counted).
 
     Raises:
@@ -117,8 +118,14 @@ class EventStore:
     # ---------------------------------------------------------------------------------------------------------- writing
 
     def append(self, events: Iterable[Event]) -> tuple[Event, ...]:
-        """Number `events` (those that have an id keep it) and queue them for the disk. Never waits."""
+        """Number `events` (those that have an id keep it) and queue them for the disk.
+
+        It waits only, and a few seconds at most, if events come so much faster than a sound disk takes them that memory is full.
+        """
         with self._changed:
+            room = self.config.memory_events
+            if len(self._waiting) >= room and self._trouble is None:
+                self._changed.wait_for(lambda: len(self._waiting) < room or self._trouble is not None, CROWDED_S)
             numbered = tuple(e if e.id else msgspec.structs.replace(e, id=self._ids()) for e in events)
             for event in numbered:
                 self._last_seq += 1
