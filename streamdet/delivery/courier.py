@@ -19,15 +19,17 @@ __all__ = ["Courier", "pause_after"]
 log = logging.getLogger(__name__)
 
 ATTEND_S = 0.25
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
+FIRST_PAUSE_S = 0.25
+LONGEST_PAUSE_S = {"webhook": 30.0}  # somebody else's server
+LONGEST_PAUSE_OWN_S = 5.0  # a broker or database of one's own
 REFUSED_PAUSE_S = 10.0
 ACKNOWLEDGED_IN_S = 20.0  # no sign of life for so long with events under way: the connection is given up
 REMIND_S = 60.0
 
 
-def pause_after(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling up to half a minute, with jitter."""
-    return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16)) * random.uniform(0.6, 1.0)
+def pause_after(failures: int, longest_s: float) -> float:
+    """Seconds to wait after so many failures in a row: doubling, with jitter."""
+    return min(longest_s, FIRST_PAUSE_S * 2.0 ** min(failures - 1, 16)) * random.uniform(0.6, 1.0)
 
 
 class Courier:
@@ -201,7 +203,9 @@ class Courier:
             self._told = (now_s, self._last_error)
         if error.pause_s is not None:
             return error.pause_s
-        return REFUSED_PAUSE_S if isinstance(error, Refused) else pause_after(self._in_a_row)
+        if isinstance(error, Refused):
+            return REFUSED_PAUSE_S
+        return pause_after(self._in_a_row, LONGEST_PAUSE_S.get(self._kind, LONGEST_PAUSE_OWN_S))
 
     def _pause(self, pause_s: float) -> None:
         """Wait, but no longer than we have; asked to stop, try at least every second."""

@@ -32,7 +32,12 @@ CREATE TABLE event(
     seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, utc_ms INTEGER NOT NULL, stream TEXT NOT NULL,
     type TEXT NOT NULL, label TEXT NOT NULL, track INTEGER NOT NULL, zone TEXT, line TEXT, json BLOB NOT NULL);
 CREATE INDEX event_utc ON event(utc_ms);
-CREATE INDEX event_kind ON event(stream, type, label, zone);
+CREATE INDEX event_stream ON event(stream);
+CREATE INDEX event_label ON event(label);
+CREATE INDEX event_zone ON event(zone) WHERE zone IS NOT NULL;
+CREATE INDEX event_line ON event(line) WHERE line IS NOT NULL;
+CREATE INDEX event_facts ON event(stream, type, label, zone, line, track, utc_ms);
+CREATE TABLE kind(stream TEXT NOT NULL, label TEXT NOT NULL, zone TEXT NOT NULL, PRIMARY KEY(stream, label, zone)) WITHOUT ROWID;
 CREATE TABLE cursor(name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE dead(
     destination TEXT NOT NULL, seq INTEGER NOT NULL, id TEXT NOT NULL, utc_ms INTEGER NOT NULL, reason TEXT NOT NULL,
@@ -43,6 +48,7 @@ _INSERT = f"INSERT OR IGNORE INTO event({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?)
 _LAST_SEQ = "SELECT seq FROM sqlite_sequence WHERE name = 'event'"
 _LAST_ID = "SELECT max(id) FROM event"
 _CURSORS = "SELECT name, seq FROM cursor"
+_KIND = "INSERT OR IGNORE INTO kind(stream, label, zone) VALUES (?,?,?)"
 _MOVE = "INSERT INTO cursor(name, seq) VALUES (?,?) ON CONFLICT(name) DO UPDATE SET seq = excluded.seq"
 
 
@@ -128,6 +134,7 @@ class EventFile:
         """All in one transaction, on disk when it returns. Raises sqlite3.Error."""
         with self._transaction() as run:
             run.executemany(_INSERT, events)
+            run.executemany(_KIND, {(e.stream, e.label, e.zone or "") for e in events})
             run.executemany(_MOVE, list(cursors.items()))
             if dead:
                 rows = [(name, e.seq, e.id, e.utc_ms, reason, e.json) for name, e, reason in dead]
@@ -181,10 +188,23 @@ class EventFile:
         return rows
 
     def events(self, where: str, values: Mapping[str, Any], *, order: str, limit: int) -> list[StoredEvent]:
+        """Found by what the indexes hold, then read: the JSON of rows that are only passed over is not touched."""
+        found = f"SELECT seq FROM event WHERE {where} ORDER BY seq {order} LIMIT :limit"
         rows = self.read(
-            f"SELECT {_COLUMNS} FROM event WHERE {where} ORDER BY seq {order} LIMIT :limit", {**values, "limit": limit}
+            f"SELECT {_COLUMNS} FROM event WHERE seq IN ({found}) ORDER BY seq {order}", {**values, "limit": limit}
         )
         return [StoredEvent._make(row) for row in rows]
+
+    def seq_beside(self, event_id: str, *, before: bool) -> int | None:
+        """The seq of the last event up to that id, or (`before`) of the first from it on; None if there is none."""
+        where = "id >= ? ORDER BY id" if before else "id <= ? ORDER BY id DESC"
+        rows = self.read(f"SELECT seq FROM event WHERE {where} LIMIT 1", (event_id,))
+        return int(rows[0][0]) if rows else None
+
+    def kinds(self) -> list[tuple[str, str, str | None]]:
+        return [
+            (stream, label, zone or None) for stream, label, zone in self.read("SELECT stream, label, zone FROM kind")
+        ]
 
     def cursors(self) -> dict[str, int]:
         return dict(self.read(_CURSORS))
@@ -271,6 +291,7 @@ def _salvage(damaged: Path, into: sqlite3.Connection) -> int:
             try:
                 for row in old.execute(f"SELECT {_COLUMNS} FROM event ORDER BY seq {order}"):
                     saved += into.execute(_INSERT, row).rowcount
+                    into.execute(_KIND, (row[3], row[5], row[7] or ""))
             except sqlite3.Error:
                 continue
             break

@@ -39,8 +39,8 @@ def where_of(
     track: int | None,
     since: int | None,
     until: int | None,
-    after_id: str | None,
-    before_id: str | None,
+    after_seq: int | None = None,
+    before_seq: int | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """The condition and its values, all of them bound: nothing a caller says becomes SQL."""
     parts, values = ["1"], dict[str, Any]()
@@ -49,14 +49,15 @@ def where_of(
             continue
         listed = [names] if isinstance(names, str) else list(names)
         keys = [f"{column}{number}" for number in range(len(listed))]
-        parts.append(f"{column} IN ({','.join(f':{key}' for key in keys)})")
+        several = f"{column} IN ({','.join(f':{key}' for key in keys)})"
+        parts.append(f"{column} = :{keys[0]}" if len(keys) == 1 else several)  # equality gives rows in order of seq
         values.update(zip(keys, listed))
     for name, condition, value in (
         ("track", "track = :track", track),
         ("since", "utc_ms >= :since", since),
         ("until", "utc_ms < :until", until),
-        ("after_id", "id > :after_id", after_id),
-        ("before_id", "id < :before_id", before_id),
+        ("after_seq", "seq > :after_seq", after_seq),
+        ("before_seq", "seq < :before_seq", before_seq),
     ):
         if value is not None:
             parts.append(condition)

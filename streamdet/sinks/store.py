@@ -260,7 +260,9 @@ class EventStore:
         """
         where, values = where_of(
             stream=stream, type=type, label=label, zone=zone, line=line, track=track,
-            since=milliseconds(since), until=milliseconds(until), after_id=after_id, before_id=before_id,
+            since=milliseconds(since), until=milliseconds(until),
+            after_seq=None if after_id is None else self.seq_of(after_id),
+            before_seq=None if before_id is None else self._file.seq_beside(before_id, before=True),
         )  # fmt: skip
         return self._file.events(where, values, order="DESC" if newest_first else "ASC", limit=limit)
 
@@ -281,7 +283,7 @@ class EventStore:
         """How many events match, by "stream", "type", "label", "zone", "line", or "time" (UTC text, one per `step_s`)."""
         where, values = where_of(
             stream=stream, type=type, label=label, zone=zone, line=line, track=track,
-            since=milliseconds(since), until=milliseconds(until), after_id=None, before_id=None,
+            since=milliseconds(since), until=milliseconds(until),
         )  # fmt: skip
         statement, named = counting(by, where, step_s)
         return {named(key): int(count) for key, count in self._file.read(statement, values)}
@@ -292,13 +294,12 @@ class EventStore:
         return found[0] if found else None
 
     def kinds(self) -> list[tuple[str, str, str | None]]:
-        """Every (stream, label, zone) there are events of."""
-        return [tuple(row) for row in self._file.read("SELECT DISTINCT stream, label, zone FROM event")]
+        """Every (stream, label, zone) there were events of."""
+        return self._file.kinds()
 
     def seq_of(self, event_id: str) -> int:
         """Where reading goes on after the event `event_id`, also if that one is gone."""
-        rows = self._file.read("SELECT max(seq) FROM event WHERE id <= ?", (event_id,))
-        return int(rows[0][0] or 0)
+        return self._file.seq_beside(event_id, before=False) or 0
 
     def subscribe(self, after_id: str | None = None, *, wake: Callable[[], None] | None = None) -> Subscription:
         """All events after that one (None: from now on), then each as it comes: without gap or duplicate."""
