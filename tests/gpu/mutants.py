@@ -18,14 +18,15 @@ def _ask(verdict: Verdict, text: str, folder: str, answer: Connection) -> None:
 
 def survives(verdict: Verdict, text: str, folder: Path) -> bool:
     """Whether `verdict` (of source text and a folder to build in) is "": nothing is wrong. A crash is a find."""
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")  # a fork of a process with threads may wait for ever
     here, there = context.Pipe(duplex=False)
     child = context.Process(target=_ask, args=(verdict, text, str(folder), there))
     child.start()
     there.close()
     try:
-        return bool(here.recv() == "")
+        return here.poll(100) and bool(here.recv() == "")  # what never ends is a find, too
     except EOFError:
         return False
     finally:
+        child.kill()
         child.join(60)

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import record, shown
+from conftest import NO_LIMITS, event_of, record, shown
 from source_clips import encode, moving_bgr
 
 from streamdet.config import RecordConfig
@@ -150,7 +150,6 @@ def test_a_source_without_usable_packets_is_encoded_from_its_pictures(tmp_path: 
 
 
 def test_a_clip_across_a_reconnect_ends_with_the_connection(tmp_path: Path, folder: Path) -> None:
-    from conftest import NO_LIMITS, event_of
 
     from streamdet.config import SourceConfig
     from streamdet.recording.archive import Archive
