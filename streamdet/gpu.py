@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from streamdet.device import Device
     from streamdet.protocols import Packer
 
-__all__ = ["device_of", "gpu_detector", "gpu_packer"]
+__all__ = ["device_of", "gpu_detector", "gpu_packer", "why_cpu"]
 
 _LOG = logging.getLogger(__name__)
 Runtime = Literal["tensorrt", "onnxruntime"]
@@ -70,6 +70,11 @@ def _device_of(device: str, backend: str, motion: bool) -> str:
     else:
         require(device)
     return f"cuda:{index}"
+
+
+def why_cpu() -> str | None:
+    """What keeps ``--device auto`` on the CPU of this machine; None if it uses a GPU."""
+    return _missing("auto")
 
 
 def _missing(backend: str) -> str | None:

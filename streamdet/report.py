@@ -273,6 +273,7 @@ def machine_report() -> str:
 def _gpu_report() -> list[str]:
     """The GPUs, what of our GPU path is installed, and the exact reason for what cannot run."""
     from streamdet import fatbin
+    from streamdet.gpu import why_cpu
     from streamdet.libcuda import NoGpu, probe
 
     lines, index, count = [], 0, 1
@@ -300,4 +301,6 @@ def _gpu_report() -> list[str]:
         except StartupError as error:
             said = str(error)
         lines.append(f"{'GPU kernels':<14} {name}: {said}")
+    reason = why_cpu()
+    lines.append(f"{'--device auto':<14} {'uses cuda:0' if reason is None else f'uses the CPU: {reason}'}")
     return lines

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from kernel_battery import tiles_of
-from shim import Shim, guarded
+from mutants import survives
+from shim import PACKAGE, Shim, guarded
 
 from streamdet.motion.activity import BLOCK_PX, BlockMaxima
 from streamdet.motion.background import Background
@@ -19,6 +21,9 @@ def laid(plane: Any, pitch: int) -> Any:
     """A (H, W) plane as guarded memory with rows `pitch` apart, and the view that shows it."""
     height, width = plane.shape
     memory = guarded((height - 1) * pitch + width)
+    memory[:] = np.random.default_rng(int(plane.sum())).integers(
+        0, 256, len(memory)
+    )  # what lies beside the rows is no picture
     view = np.ndarray(plane.shape, np.uint8, buffer=memory, strides=(pitch, 1))
     view[:] = plane
     return memory, view
@@ -48,7 +53,7 @@ def run(
 
 
 @pytest.mark.parametrize("wh", [(128, 64), (130, 70), (97, 73), (16, 16), (5, 3), (2100, 33)])
-@pytest.mark.parametrize("extra", [0, 16, 5])
+@pytest.mark.parametrize("extra", [0, 14, 16, 5])
 def test_blocks_are_those_of_the_motion_model(wh: tuple[int, int], extra: int, tile_kernel: Shim) -> None:
     rng = np.random.default_rng(wh[0] + extra)
     now, before, background = (rng.integers(0, 256, wh[::-1]).astype(np.uint8) for _ in range(3))
@@ -142,3 +147,45 @@ def test_tiles_are_picked_by_the_blocks_they_touch(seed: int, tile_kernel: Shim)
     _, short, counted = pick(tile_kernel, tiles, blocks, must, 3, 40, 20)
     assert counted == len(wanted)
     assert short.tolist() == wanted[:3] + [-9] * (len(boxes) - 3)  # what has no room is counted only
+
+
+MUTANTS = {
+    "background moves by one level too many": ("max(max(old - levels, 0)", "max(max(old - levels - 1, 0)"),
+    "background learns from this frame": (
+        "min(min(old + levels, 255), (int)before)",
+        "min(min(old + levels, 255), (int)now)",
+    ),
+    "frozen blocks learn too": ("m.frozen[block] ? 0 : m.levels", "m.levels"),
+    "stripes of half the height": ("top / (4 * BLOCK_PX)", "top / (2 * BLOCK_PX) % 2"),
+    "difference to the background as it was": ("abs((int)now - (int)background)", "abs((int)now - old)"),
+    "threshold itself counts": ("change > threshold", "change >= threshold"),
+    "blocks at the right read whole": ("const bool whole = wide == BLOCK_PX &&", "const bool whole ="),
+    "rows beyond the last": ("min(top + BLOCK_PX, m.height)", "top + BLOCK_PX"),
+    "a tile's last blocks left out": ("(tile.x2 - 1) / BLOCK_PX + 1", "tile.x2 / BLOCK_PX"),
+    "one wanted tile listed twice": ("for (int i = 0; i < row; i++) before", "for (int i = 1; i < row; i++) before"),
+}
+
+
+def _verdict(text: str, folder: str) -> str:
+    shim = Shim("tiles/kernel", Path(folder), text=text, optimise="-O0")
+    try:
+        for wh, extra in (((130, 70), 14), ((128, 64), 0), ((97, 73), 5)):
+            test_blocks_are_those_of_the_motion_model(wh, extra, shim)
+        test_the_background_learns_as_the_motion_model_lets_it((128, 200), shim)
+        for seed in range(5):
+            test_tiles_are_picked_by_the_blocks_they_touch(seed, shim)
+    except AssertionError as error:
+        return str(error) or "wrong"
+    return ""
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
+    text = (PACKAGE / "tiles/kernel.cu").read_text()
+    good, bad = MUTANTS[name]
+    assert text.count(good) == 1, "the source has changed: plant the bug anew"
+    assert not survives(_verdict, text.replace(good, bad), tmp_path)
+
+
+def test_the_source_itself_survives(tmp_path: Path) -> None:
+    assert survives(_verdict, (PACKAGE / "tiles/kernel.cu").read_text(), tmp_path)
