@@ -19,6 +19,7 @@ from streamdet.stream import Stream
 
 if TYPE_CHECKING:
     from streamdet.media import Shelves
+    from streamdet.sinks.broadcast import BroadcastSink
     from streamdet.sinks.hub import Hub
     from streamdet.sinks.store import EventStore
 
@@ -66,6 +67,7 @@ class Camera:
         self.name, self.settings, self.config = name, settings, config
         self.rules: RulesConfig = config_of_camera(settings, config).rules
         self.stream: Stream | None = None
+        self.broadcast: BroadcastSink | None = None
         self.paused = not settings.enabled
         self.reason: str | None = None
         self.again_s: float | None = None  # when to start again (monotonic)
@@ -91,10 +93,10 @@ class Camera:
         self._engine = line.rules
         line.rules = recorded_rules(line.rules, recorder, store)
         sinks = sinks_of(self.name, config, source.info, store=store, hub=hub, recorder=recorder)
-        if (
-            broadcast := broadcast_of(shelves, config.broadcast, self.name, live=True, alone=len(config.cameras) == 1)
-        ) is not None:
-            sinks.append(broadcast)
+        alone = len(config.cameras) == 1
+        self.broadcast = broadcast_of(shelves, config.broadcast, self.name, live=True, alone=alone)
+        if self.broadcast is not None:
+            sinks.append(self.broadcast)
         self.stream = Stream(source, line, sinks, fps=self.settings.fps, share=self.settings.share)
         self.reason = None
         return self.stream
@@ -105,7 +107,7 @@ class Camera:
         source = self._source
         self._before = self._counts()
         self._epoch, self._index = source.epoch + (source.index > self._index), source.index
-        self.stream = None
+        self.stream = self.broadcast = None
         self._since_s = time.monotonic()
 
     def failed(self, reason: str, *, again_s: float) -> None:

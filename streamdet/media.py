@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streamdet.recording.recorder import Recorder
     from streamdet.sinks.broadcast import BroadcastSink, Outlet
 
-__all__ = ["NamingRules", "Shelves", "broadcast_of", "open_shelves", "recorder_of"]
+__all__ = ["NamingRules", "Shelves", "broadcast_of", "check_broadcast", "open_shelves", "recorder_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,11 @@ def broadcast_of(
 
     `alone`: it is the only stream, so that an address without ``{stream}`` is unambiguous. Raises ConfigError.
     """
+    check_broadcast(config, alone=alone)
     outlets: list[Outlet] = []
     for url in config.push:
         from streamdet.sinks.push import PushOutlet
 
-        if not alone and "{stream}" not in url:
-            raise ConfigError(f"several streams cannot be pushed to {redact(url)}; put {{stream}} into the address")
         outlets.append(PushOutlet(url.replace("{stream}", stream), stream=stream))
     if config.hls is not None:
         from streamdet.sinks.hls import HlsOutlet
@@ -83,6 +82,16 @@ def broadcast_of(
     encoder = Encoder(crf=config.crf, preset=config.preset, key_every_s=config.key_s, max_height=config.max_height)
     real_time = bool(config.push) or config.hls is not None
     return BroadcastSink(outlets, encoder, live=live, real_time=real_time)
+
+
+def check_broadcast(config: BroadcastConfig, *, alone: bool) -> None:
+    """Raises ConfigError for an address that nothing can be pushed to, or one for several streams."""
+    for url in config.push:
+        from streamdet.sinks.push import PushOutlet
+
+        PushOutlet(url, stream="")
+        if not alone and "{stream}" not in url:
+            raise ConfigError(f"several streams cannot be pushed to {redact(url)}; put {{stream}} into the address")
 
 
 class NamingRules:

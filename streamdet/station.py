@@ -6,14 +6,14 @@ import contextlib
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from streamdet.assemble import make_detector
 from streamdet.budget import Budget
 from streamdet.camera import Camera, CameraStatus, config_of_camera, touched
 from streamdet.config import CameraConfig, Config, RulesConfig
 from streamdet.errors import StreamdetError, UsageError, redact
-from streamdet.media import Shelves
+from streamdet.media import Shelves, check_broadcast
 from streamdet.pipeline import Pipeline
 from streamdet.protocols import Detector
 from streamdet.stream import Stream
@@ -54,6 +54,7 @@ class Station:
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._pipeline = Pipeline([], endless=True, budget=Budget(turn_s=config.live.turn_s), retired=self._retired)
+        check_broadcast(config.broadcast, alone=len(config.cameras) <= 1)
         for name, camera in config.cameras.items():
             self._cameras[name] = Camera(name, camera, config)
 
@@ -106,6 +107,19 @@ class Station:
     def describe(self) -> str:
         """The detector, in words."""
         return self.config.model.name if self.detector is None else self.detector.describe()
+
+    def media(self) -> dict[str, Any]:
+        """What is recorded and sent out: ``{"clips": counts, "films": counts, "broadcast": {camera: [status, ...]}}``."""
+        shelves = self._shelves
+        with self._lock:
+            sinks = {name: camera.broadcast for name, camera in self._cameras.items()}
+        return {
+            "clips": shelves.clips.counts() if shelves.clips is not None else {},
+            "films": shelves.films.counts() if shelves.films is not None else {},
+            "broadcast": {
+                name: [one.status() for one in sink.outlets] for name, sink in sinks.items() if sink is not None
+            },
+        }
 
     # ------------------------------------------------------------------------------------------------ while it is running
 

@@ -54,7 +54,7 @@ class Archive:
     def __init__(
         self, folder: str | os.PathLike[str], keep: KeepConfig, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self._keep = keep
         self._clock = clock
         self._lock = threading.RLock()

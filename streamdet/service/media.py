@@ -27,8 +27,10 @@ async def media(request: Request) -> Response:
     """A clip that is still being cut is not there yet: 404 with ``Retry-After``."""
     desk: Desk = request.app.state.desk
     file = await asyncio.to_thread(_found, desk, request.path_params["file"])
-    # names are never used twice, so whoever has a file may keep it; it is private to who may see the cameras
-    return FileResponse(file, media_type=media_type(file), headers={"cache-control": "private, max-age=86400"})
+    # a clip's name is never used twice, so whoever has it may keep it; a snapshot is replaced by a better one while its object
+    # is there. Both are private to who may see the cameras
+    keep = "max-age=86400" if file.suffix == ".mp4" else "no-cache"
+    return FileResponse(file, media_type=media_type(file), headers={"cache-control": f"private, {keep}"})
 
 
 def _found(desk: Desk, name: str) -> Path:

@@ -60,10 +60,41 @@ def exposition(desk: Desk, states: Sequence[CameraState], deliveries: Sequence[D
     _cameras(page, states)
     _frames(page, desk, states)
     _events(page, desk, deliveries)
+    _media(page, desk)
     page.add("streamdet_viewers", "gauge", "Live views and event streams open now.", [({}, desk.viewers)])
     page.add("streamdet_pictures_drawn_total", "counter", "Pictures annotated for viewers.", [({}, desk.hub.drawn)])
     page.add("streamdet_pictures_encoded_total", "counter", "JPEGs made for viewers.", [({}, desk.hub.encoded)])
     return page.text()
+
+
+def _media(page: _Page, desk: Desk) -> None:
+    """Clips, films, and where the annotated stream goes."""
+    media = desk.station.media()
+    kept = {kind: media[kind] for kind in ("clips", "films") if media[kind]}
+    for key, kind, about in (
+        ("files", "gauge", "Files kept."),
+        ("bytes", "gauge", "Bytes of the files kept."),
+        ("dropped", "counter", "Files not made because the disk was full or failed."),
+        ("removed", "counter", "Files removed for their age, their size or the disk's sake."),
+    ):
+        suffix = "_total" if kind == "counter" else ""
+        samples = [({"kind": name}, float(counts[key])) for name, counts in kept.items()]
+        page.add(f"streamdet_recording_{key}{suffix}", kind, about, samples)
+    outlets = [
+        (name, str(at), one) for name, all_of_it in media["broadcast"].items() for at, one in enumerate(all_of_it)
+    ]
+    page.add(
+        "streamdet_outlet_running",
+        "gauge",
+        "1 while the annotated stream is being taken there.",
+        [({"stream": name, "outlet": at}, float(one["state"] == "running")) for name, at, one in outlets],
+    )
+    page.add(
+        "streamdet_outlet_dropped_total",
+        "counter",
+        "Pictures of the annotated stream not sent because the taker was too slow.",
+        [({"stream": name, "outlet": at}, float(one["dropped"])) for name, at, one in outlets],
+    )
 
 
 def _cameras(page: _Page, states: Sequence[CameraState]) -> None:

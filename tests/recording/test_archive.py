@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from conftest import NO_LIMITS, record, shown
+from recording_stage import NO_LIMITS, record, shown
 from source_clips import encode, moving_bgr
 
 from streamdet.config import KeepConfig, RecordConfig
@@ -163,7 +163,7 @@ KILLED = """
 import sys, time
 sys.path[:0] = [{tests!r}, {sources!r}]
 from pathlib import Path
-from conftest import NO_LIMITS, event_of
+from recording_stage import NO_LIMITS, event_of
 from streamdet.config import RecordConfig, SourceConfig
 from streamdet.recording.archive import Archive
 from streamdet.recording.recorder import Recorder

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from conftest import NO_LIMITS, event_of, record, shown
+from recording_stage import NO_LIMITS, event_of, record, shown
 from source_clips import encode, moving_bgr
 
 from streamdet.config import RecordConfig

@@ -11,7 +11,7 @@ import av
 import cv2
 import numpy as np
 import pytest
-from conftest import shown
+from recording_stage import shown
 from rtsp_server import RtspServer
 from source_clips import encode
 

@@ -1,0 +1,46 @@
+"""Clips and snapshots over HTTP, from a station that records; what it counts is in the metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from station_up import running
+
+
+@pytest.mark.timeout(200)
+def test_an_events_clip_and_snapshot_are_served(tmp_path: Path) -> None:
+    settings = {
+        "record.dir": str(tmp_path / "clips"),
+        "record.pre_s": 0.5,
+        "record.post_s": 0.5,
+        "record.max_s": 4,
+        "broadcast.segments": str(tmp_path / "films"),
+        "broadcast.segment_s": 2,
+    }
+    with running(tmp_path, settings=settings) as up:
+        store, archive = up.station.store, up.station.archive
+        assert store is not None
+        assert archive is not None
+
+        def ready() -> bool:
+            clips = {one.event.clip for one in store.query(limit=500)} - {None}
+            return any(archive.file(clip or "") for clip in clips) and archive.counts()["files"] >= 3
+
+        up.wait(ready, timeout_s=120)
+        event = next(one.event for one in store.query(limit=500) if one.event.clip and archive.file(one.event.clip))
+        clip, snapshot = (event.clip or "").split("#")[0], event.snapshot or ""
+        part = up.client.get(f"/{clip}", headers={"range": "bytes=0-99"})
+        assert part.status_code == 206
+        assert part.content[4:8] == b"ftyp"
+        assert part.headers["content-type"] == "video/mp4"
+        up.wait(lambda: archive.file(snapshot) is not None, timeout_s=60)
+        picture = up.client.get(f"/{snapshot}")
+        assert picture.status_code == 200
+        assert picture.content[:2] == b"\xff\xd8"
+        assert "no-cache" in picture.headers["cache-control"], "a better one may take its place"
+        assert up.client.get("/media/2026-11-25/../../events.db").status_code == 404
+        metrics = up.client.get("/metrics").text
+        assert 'streamdet_recording_files{kind="clips"}' in metrics
+        assert 'streamdet_outlet_running{stream="court",outlet="0"} 1' in metrics
+        up.wait(lambda: up.station.media()["films"]["files"] > 0, timeout_s=60)
