@@ -106,3 +106,7 @@ def test_a_planted_bug_is_caught(name: str, tmp_path: Path) -> None:
     good, bad = MUTANTS[name]
     assert text.count(good) == 1, "the source has changed: plant the bug anew"
     assert not survives(_verdict, text.replace(good, bad), tmp_path)
+
+
+def test_the_source_itself_survives(tmp_path: Path) -> None:
+    assert survives(_verdict, (PACKAGE / "detectors/compact.cu").read_text(), tmp_path)
