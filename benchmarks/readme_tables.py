@@ -142,12 +142,56 @@ def _speed(record: dict[str, Any]) -> str:
     return table(["`--look motion`", "model", "fps, decode to result", "real time", "tiles per frame"], rows)
 
 
+def live_latency(record: dict[str, Any]) -> str:
+    """From the drawing of the picture to the event in the MQTT subscriber; the overload run's record stands beside it."""
+    over = json.loads((RESULTS / "live_overload.json").read_text(encoding="utf-8"))
+    looks = {"default": record, "all tiles, 4x too many": over["all"], "the same tiles, `--look motion`": over["motion"]}
+    rows = [
+        [
+            name,
+            f"{one['age_ms']['p50']:.0f} ms",
+            f"{one['age_ms']['p99']:.0f} ms",
+            f"{one['frames_per_s']:.1f} of 25",
+            f"{one['tiles_per_frame']:.1f}",
+        ]
+        for name, one in looks.items()
+    ]
+    return table(["720p25 over RTSP, `tiny`", "age p50", "p99", "frames per s", "tiles per frame"], rows)
+
+
+def live_cameras(record: dict[str, Any]) -> str:
+    """Eight cameras, one of them killed again and again, the broker down for a while."""
+    told, others = record["events"], record["others_fps"]
+    rows = [
+        ["minutes", f"{record['minutes']:g}"],
+        ["frames per s of each other camera while it runs / is away", f"{others['while_cam0_runs']} / {others['while_it_is_away']}"],
+        ["events in the subscriber, of those stored; in order", f"{told['arrived']:,} of {told['stored']:,}; {told['in_order']}"],
+    ]
+    back, memory = record["cam0_back_after_s"], record["rss_mb"]
+    rows += [
+        ["the killed one is back after its server is: median / worst", f"{back['median']} / {back['max']} s"],
+        ["memory after warm-up / at the end", f"{memory['after_warm_up']:.0f} / {memory['at_the_end']:.0f} MB"],
+    ]
+    return table(["8 cameras 640x360@15, one killed every 20 s, broker down for a minute", ""], rows)
+
+
+def images(record: dict[str, Any]) -> str:
+    rows = [
+        [name, f"{one['tiles']:,}", f"{one['boxes']:,}", f"{one['seconds']:.0f} s", f"{one['peak_mib']} MiB"]
+        for name, one in record["pictures"].items()
+    ]
+    return table(["picture", "tiles", "boxes", "time", "peak memory"], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": demo,
     "model_tiny": model_tiny,
     "startup": startup,
     "slicers": slicers,
     "merge_track": merge_track,
+    "live_latency": live_latency,
+    "live_cameras": live_cameras,
+    "images": images,
 }
 
 
