@@ -145,7 +145,11 @@ def _speed(record: dict[str, Any]) -> str:
 def live_latency(record: dict[str, Any]) -> str:
     """From the drawing of the picture to the event in the MQTT subscriber; the overload run's record stands beside it."""
     over = json.loads((RESULTS / "live_overload.json").read_text(encoding="utf-8"))
-    looks = {"default": record, "all tiles, 4x too many": over["all"], "the same tiles, `--look motion`": over["motion"]}
+    looks = {
+        "default": record,
+        "all tiles, 4x too many": over["all"],
+        "the same tiles, `--look motion`": over["motion"],
+    }
     rows = [
         [
             name,
@@ -164,8 +168,14 @@ def live_cameras(record: dict[str, Any]) -> str:
     told, others = record["events"], record["others_fps"]
     rows = [
         ["minutes", f"{record['minutes']:g}"],
-        ["frames per s of each other camera while it runs / is away", f"{others['while_cam0_runs']} / {others['while_it_is_away']}"],
-        ["events in the subscriber, of those stored; in order", f"{told['arrived']:,} of {told['stored']:,}; {told['in_order']}"],
+        [
+            "frames per s of each other camera while it runs / is away",
+            f"{others['while_cam0_runs']} / {others['while_it_is_away']}",
+        ],
+        [
+            "events in the subscriber, of those stored; in order",
+            f"{told['arrived']:,} of {told['stored']:,}; {told['in_order']}",
+        ],
     ]
     back, memory = record["cam0_back_after_s"], record["rss_mb"]
     rows += [

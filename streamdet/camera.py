@@ -94,7 +94,9 @@ class Camera:
         line.rules = recorded_rules(line.rules, recorder, store)
         sinks = sinks_of(self.name, config, source.info, store=store, hub=hub, recorder=recorder)
         alone = len(config.cameras) == 1
-        self.broadcast = broadcast_of(shelves, config.broadcast, self.name, live=True, alone=alone)
+        self.broadcast = broadcast_of(
+            shelves, config.broadcast, self.name, live=True, alone=alone, on_demand=config.serve.enabled
+        )
         if self.broadcast is not None:
             sinks.append(self.broadcast)
         self.stream = Stream(source, line, sinks, fps=self.settings.fps, share=self.settings.share)

@@ -54,11 +54,18 @@ def recorder_of(shelves: Shelves, config: RecordConfig, stream: str) -> Recorder
 
 
 def broadcast_of(
-    shelves: Shelves, config: BroadcastConfig, stream: str, *, live: bool, alone: bool = True
+    shelves: Shelves,
+    config: BroadcastConfig,
+    stream: str,
+    *,
+    live: bool,
+    alone: bool = True,
+    on_demand: bool = False,
 ) -> BroadcastSink | None:
     """What sends the annotated stream out; None: nowhere. ``{stream}`` in an address is replaced by the stream's name.
 
-    `alone`: it is the only stream, so that an address without ``{stream}`` is unambiguous. Raises ConfigError.
+    `alone`: it is the only stream, so that an address without ``{stream}`` is unambiguous. `on_demand`: HLS is written only while
+    somebody looks (:func:`look_at_hls`). Raises ConfigError.
     """
     check_broadcast(config, alone=alone)
     outlets: list[Outlet] = []
@@ -69,7 +76,8 @@ def broadcast_of(
     if config.hls is not None:
         from streamdet.sinks.hls import HlsOutlet
 
-        outlets.append(HlsOutlet(Path(config.hls) / stream, segment_s=config.hls_segment_s))
+        asked = on_demand and not config.hls_always
+        outlets.append(HlsOutlet(Path(config.hls) / stream, segment_s=config.hls_segment_s, on_demand=asked))
     if shelves.films is not None:
         from streamdet.sinks.segments import SegmentsOutlet
 
@@ -82,6 +90,15 @@ def broadcast_of(
     encoder = Encoder(crf=config.crf, preset=config.preset, key_every_s=config.key_s, max_height=config.max_height)
     real_time = bool(config.push) or config.hls is not None
     return BroadcastSink(outlets, encoder, live=live, real_time=real_time)
+
+
+def look_at_hls(sink: BroadcastSink, timeout_s: float) -> None:
+    """Somebody wants the HLS of this stream: it is written from now on, for a while. Waits for the playlist, no longer than that."""
+    from streamdet.sinks.hls import HlsOutlet
+
+    for outlet in sink.outlets:
+        if isinstance(outlet, HlsOutlet):
+            outlet.wake(timeout_s)
 
 
 def check_broadcast(config: BroadcastConfig, *, alone: bool) -> None:

@@ -13,7 +13,7 @@ from streamdet.budget import Budget
 from streamdet.camera import Camera, CameraStatus, config_of_camera, touched
 from streamdet.config import CameraConfig, Config, RulesConfig
 from streamdet.errors import StreamdetError, UsageError, redact
-from streamdet.media import Shelves, check_broadcast
+from streamdet.media import Shelves, check_broadcast, look_at_hls
 from streamdet.pipeline import Pipeline
 from streamdet.protocols import Detector
 from streamdet.stream import Stream
@@ -120,6 +120,13 @@ class Station:
                 name: [one.status() for one in sink.outlets] for name, sink in sinks.items() if sink is not None
             },
         }
+
+    def look_at_hls(self, name: str, timeout_s: float = 0.0) -> None:
+        """Somebody watches this camera by HLS; waits for its playlist, no longer than `timeout_s`. Raises UsageError."""
+        with self._lock:
+            sink = self._camera(name).broadcast
+        if sink is not None:
+            look_at_hls(sink, timeout_s)
 
     # ------------------------------------------------------------------------------------------------ while it is running
 

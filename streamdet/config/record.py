@@ -44,6 +44,7 @@ class BroadcastConfig(Node, frozen=True):
     push: list[str] = []  # rtsp:// or rtmp:// servers to send it to
     hls: str | None = None  # folder with live.m3u8 for browsers and players
     hls_segment_s: Positive = 2.0
+    hls_always: bool = False  # `serve` writes it only while somebody asks for it; true: always, for another web server
     segments: str | None = None  # folder of films, one after another
     segment_s: Positive = 60.0
     keep: KeepConfig = KeepConfig()  # of the films

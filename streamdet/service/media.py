@@ -15,6 +15,7 @@ from streamdet.service.operation import Operation, Refusal
 
 __all__ = ["OPERATIONS"]
 
+PLAYLIST_S = 8.0  # the first to look waits for the first segment, no longer than this
 _HLS_TYPES = {
     "m3u8": "application/vnd.apple.mpegurl",
     "ts": "video/mp2t",
@@ -41,11 +42,13 @@ def _found(desk: Desk, name: str) -> Path:
 
 
 async def hls(request: Request) -> Response:
+    """The stream is encoded while somebody asks for its playlist, and for a while after."""
     desk: Desk = request.app.state.desk
     camera, name = request.path_params["camera"], request.path_params["name"]
     await asyncio.to_thread(desk.state, camera)
     if desk.config.broadcast.hls is None:
         raise Refusal(404, "there is no HLS: broadcast.hls names no folder; /cameras/NAME/mjpeg needs none")
+    await asyncio.to_thread(desk.station.look_at_hls, camera, PLAYLIST_S if name.endswith(".m3u8") else 0.0)
     kind = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(m3u8|ts|m4s|mp4)", name)
     file = Path(desk.config.broadcast.hls).expanduser() / camera / name
     if kind is None or not await asyncio.to_thread(file.is_file):

@@ -220,7 +220,6 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     (folder / "recorded").mkdir()
     (folder / "recorded" / "link").symlink_to(folder / "elsewhere")
     (folder / "hls" / "court").mkdir(parents=True)
-    (folder / "hls" / "court" / "live.m3u8").write_text("#EXTM3U\n")
     (folder / "hls" / "court" / "secret.txt").write_text("top secret")
     settings = {"record.dir": str(folder / "recorded"), "broadcast.hls": str(folder / "hls")}
     with running(folder, settings=settings) as up:

@@ -44,3 +44,15 @@ def test_an_events_clip_and_snapshot_are_served(tmp_path: Path) -> None:
         assert 'streamdet_recording_files{kind="clips"}' in metrics
         assert 'streamdet_outlet_running{stream="court",outlet="0"} 1' in metrics
         up.wait(lambda: up.station.media()["films"]["files"] > 0, timeout_s=60)
+
+
+def test_hls_is_written_from_the_first_who_looks_on(tmp_path: Path) -> None:
+    settings = {"broadcast.hls": str(tmp_path / "hls"), "broadcast.hls_segment_s": 1.0}
+    with running(tmp_path, settings=settings) as up:
+        up.wait_for_frames("court")
+        folder = tmp_path / "hls" / "court"
+        assert not list(folder.glob("*")), "nobody asked yet"
+        found = up.client.get("/cameras/court/hls/live.m3u8")
+        assert found.status_code == 200
+        segments = [line for line in found.text.splitlines() if line and not line.startswith("#")]
+        assert up.client.get(f"/cameras/court/hls/{segments[0]}").status_code == 200
