@@ -93,7 +93,7 @@ def broadcast_of(
 
 
 def look_at_hls(sink: BroadcastSink, timeout_s: float) -> None:
-    """Somebody wants the HLS of this stream: it is written from now on, for a while. Waits for the playlist, no longer than that."""
+    """Somebody wants the HLS of this stream: it is written from now on, for a while. Waits so long for the playlist."""
     from streamdet.sinks.hls import HlsOutlet
 
     for outlet in sink.outlets:
