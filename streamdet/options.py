@@ -10,7 +10,7 @@ from typing import Any
 from streamdet.config import Config, load, with_values
 from streamdet.errors import UsageError
 
-__all__ = ["Help", "add_demo", "add_run", "config_of", "span_of"]
+__all__ = ["Help", "add_demo", "add_run", "assignment", "config_of", "pairs_of", "span_of"]
 
 EXAMPLES = """examples:
   streamdet run match.mp4                          film, frames and events in runs/match
@@ -176,8 +176,8 @@ def config_of(arguments: argparse.Namespace) -> Config:
     if arguments.classes is not None:
         values["model.classes"] = [name.strip() for name in arguments.classes.split(",") if name.strip()]
     if arguments.rename is not None:
-        values["model.rename"] = dict(_pairs(arguments.rename, "--rename"))
-    return with_values(base, {**values, **dict(_assignment(text) for text in arguments.set)})
+        values["model.rename"] = dict(pairs_of(arguments.rename, "--rename"))
+    return with_values(base, {**values, **dict(assignment(text) for text in arguments.set)})
 
 
 def _conf(text: str) -> float | dict[str, float]:
@@ -186,12 +186,13 @@ def _conf(text: str) -> float | dict[str, float]:
     except ValueError:
         pass
     try:
-        return {name: float(value) for name, value in _pairs(text, "--conf")}
+        return {name: float(value) for name, value in pairs_of(text, "--conf")}
     except (ValueError, UsageError):
         raise UsageError(f"--conf {text}: expected a number or NAME:NUMBER,.. as in ball:0.4,person:0.3") from None
 
 
-def _pairs(text: str, option: str) -> list[tuple[str, str]]:
+def pairs_of(text: str, option: str) -> list[tuple[str, str]]:
+    """``A:B,C:D`` as given to `option`. Raises UsageError."""
     pairs = []
     for part in filter(None, (part.strip() for part in text.split(","))):
         left, colon, right = part.rpartition(":")
@@ -201,7 +202,8 @@ def _pairs(text: str, option: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
+    """``PATH=VALUE`` of ``--set``: a leaf and its value, read as YAML. Raises UsageError."""
     import yaml
 
     path, equals, value = text.partition("=")

@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _config(arguments: argparse.Namespace) -> Config:
     from streamdet.config import Config, load, with_values
-    from streamdet.options import _assignment
+    from streamdet.options import assignment
 
     values: dict[str, Any] = {}
     if arguments.precision:
@@ -74,7 +74,7 @@ def _config(arguments: argparse.Namespace) -> Config:
     if arguments.tiles is not None:
         values["gpu.batch"] = arguments.tiles
     base = load(arguments.config) if arguments.config else Config()
-    return with_values(base, {**values, **dict(_assignment(text) for text in arguments.set)})
+    return with_values(base, {**values, **dict(assignment(text) for text in arguments.set)})
 
 
 def _build(file: ModelFile, config: Config, arguments: argparse.Namespace) -> dict[str, Any]:
