@@ -18,7 +18,8 @@ __all__ = ["Mask", "coco_rle", "polygons", "union"]
 
 Bool = NDArray[np.bool_]
 I64 = NDArray[np.int64]
-SIMPLER_PX = 0.7  # by how much an outline may be off where that saves a corner
+SIMPLER_PX = 0.7  # by how much an outline may be off where that saves a corner ...
+SIMPLER_SHARE = 0.02  # ... but by no more than this share of the object's narrower side
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,18 +127,23 @@ def _compressed(counts: Sequence[int]) -> str:
 
 
 def polygons(mask: Mask) -> list[list[float]]:
-    """Outer outlines, each ``[x1, y1, x2, y2, ...]`` px of the frame, along the outer edges of the pixels; holes are left out."""
+    """Outer outlines, each ``[x1, y1, x2, y2, ...]`` px of the frame, along the outer edges of the pixels; holes are left out.
+
+    Large shapes are simplified a little, small ones hardly: there a fraction of a pixel is much of the object.
+    """
     import cv2
 
     if mask.area == 0:
         return []
-    # a pixel is a square: its corners lie on a grid twice as fine, so thin parts keep their width
+    # a pixel is a square, and so is its double: the halves 2i and 2i + 1 lie at its edges i and i + 1
     fine: NDArray[np.uint8] = mask.pixels().astype(np.uint8).repeat(2, axis=0).repeat(2, axis=1)
     outlines, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     found = []
     for outline in outlines:
-        corners = cv2.approxPolyDP(outline, 2 * SIMPLER_PX, closed=True).reshape(-1, 2)
+        edges = (outline + 1) // 2
+        spread = float(min(np.ptp(edges.reshape(-1, 2), axis=0)))
+        corners = cv2.approxPolyDP(edges, min(SIMPLER_PX, SIMPLER_SHARE * spread), closed=True).reshape(-1, 2)
         if len(corners) >= 3:
-            places = (corners + 0.5) / 2 + np.asarray(mask.xy)
-            found.append([round(value, 2) for value in places.reshape(-1).tolist()])
+            places = corners + np.asarray(mask.xy)
+            found.append([float(value) for value in places.reshape(-1).tolist()])
     return found
