@@ -1,6 +1,7 @@
 """What was found in one picture, to be printed, saved and drawn: the shape and the names of PaddleX's results.
 
-``{"input_path", "page_index", "boxes": [{"cls_id", "label", "score", "coordinate": [xmin, ymin, xmax, ymax]}]}``
+``{"input_path", "page_index", "boxes": [{"cls_id", "label", "score", "coordinate": [xmin, ymin, xmax, ymax]}]}``; of models that
+give masks, a box also has ``segmentation`` (COCO RLE of the picture) and ``polygons`` (outer outlines, px), as in frames.jsonl.
 """
 
 from __future__ import annotations
@@ -13,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from streamdet.errors import OutputError
+from streamdet.records import shape_of
 from streamdet.types import U8, Detections, Result
 
 __all__ = ["ImageResult"]
@@ -38,8 +41,14 @@ class ImageResult(Mapping[str, Any]):
         found = result.detections
         rows = zip(found.label.tolist(), found.score.tolist(), found.xyxy.tolist())
         self.boxes: list[dict[str, Any]] = [
-            {"cls_id": label, "label": result.label_name(label), "score": score, "coordinate": box}
-            for label, score, box in rows
+            {
+                "cls_id": label,
+                "label": result.label_name(label),
+                "score": score,
+                "coordinate": box,
+                **msgspec.to_builtins(shape_of(result, row)),
+            }
+            for row, (label, score, box) in enumerate(rows)
         ]
 
     @property
@@ -74,7 +83,7 @@ class ImageResult(Mapping[str, Any]):
 
     def print(self, format_json: bool = True, indent: int = 4, ensure_ascii: bool = False) -> None:
         """To standard output, as JSON or (``format_json=False``) as Python would show it, on one line."""
-        text = json.dumps(self.json, indent=indent, ensure_ascii=ensure_ascii) if format_json else str(self.json)
+        text = _text(self.json, indent, ensure_ascii) if format_json else str(self.json)
         sys.stdout.write(f"{text}\n")
 
     def save_to_json(self, save_path: str | os.PathLike[str], indent: int = 4, ensure_ascii: bool = False) -> Path:
@@ -83,7 +92,7 @@ class ImageResult(Mapping[str, Any]):
         Returns where it went. Raises OutputError.
         """
         path = self._place(save_path, ".json", (".json",))
-        self._write(path, json.dumps(dict(self), indent=indent, ensure_ascii=ensure_ascii).encode() + b"\n")
+        self._write(path, _text(dict(self), indent, ensure_ascii).encode() + b"\n")
         return path
 
     def save_to_img(self, save_path: str | os.PathLike[str]) -> Path:
@@ -109,7 +118,7 @@ class ImageResult(Mapping[str, Any]):
 
     def _place(self, save_path: str | os.PathLike[str], suffix: str, files: tuple[str, ...]) -> Path:
         path = Path(save_path)
-        if path.suffix.lower() in files and not path.is_dir():
+        if path.suffix.lower() in files and not os.path.isdir(path):
             return path
         stem = re.sub(r"[\\/:]", "-", Path(self._result.frame.name or "array").stem) or "array"
         page = "" if self.page_index is None else f"_{self.page_index}"
@@ -136,3 +145,10 @@ class ImageResult(Mapping[str, Any]):
     def __repr__(self) -> str:
         page = "" if self.page_index is None else f"[{self.page_index}]"
         return f"ImageResult({self.input_path or 'array'}{page}, {len(self.boxes)} boxes)"
+
+
+def _text(tree: dict[str, Any], indent: int, ensure_ascii: bool) -> str:
+    text = json.dumps(tree, indent=indent, ensure_ascii=ensure_ascii)
+    if text.isascii() or not re.search("[\ud800-\udfff]", text):
+        return text
+    return json.dumps(tree, indent=indent)  # a file name that is no UTF-8 can only be escaped

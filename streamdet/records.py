@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamdet.masks import coco_rle, polygons
 from streamdet.types import SCHEMA, STATE_NAMES, WHY_NAMES, Event, Result, TilePlan, Tracks
 
-__all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "encode", "frame_record"]
+__all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "encode", "frame_record", "shape_of"]
 
 
 class TilesRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -152,14 +152,14 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
             score=value,
             bbox=tuple(box),
             velocity=tuple(speed),
-            **_shape(result, row),
+            **shape_of(result, row),
         )
         for number, state, weak, label, value, box, speed, row in rows
     )
 
 
-def _shape(result: Result, row: int) -> dict[str, Any]:
-    """The mask's two columns of the object in row `row` of the detections (-1: none)."""
+def shape_of(result: Result, row: int) -> dict[str, Any]:
+    """``segmentation`` and ``polygons`` of the object in row `row` of the detections (-1: none); empty without a mask."""
     masks = result.detections.masks
     if masks is None or row < 0 or masks[row] is None or not masks[row].area:
         return {}
@@ -179,7 +179,7 @@ def _still_objects(result: Result) -> tuple[ObjectRecord, ...]:
             label=result.label_name(label),
             score=value,
             bbox=tuple(box),
-            **_shape(result, row),
+            **shape_of(result, row),
         )
         for label, value, box, row in rows
     )

@@ -80,6 +80,21 @@ def test_masks_are_written_and_drawn(model: str, tmp_path: Path) -> None:
     assert drawn[250, 300].max() < 30, "where nothing is, nothing is drawn"
 
 
+def test_pictures_results_carry_them_too(model: str, tmp_path: Path) -> None:
+    truth = scene(tmp_path / "scene.png")
+    (result,) = streamdet.predict(tmp_path / "scene.png", model=model, tile=96)
+    boxes = json.loads(result.save_to_json(tmp_path / "out").read_text())["boxes"]
+    assert len(boxes) == 2
+    shown = np.zeros(truth.shape, np.uint8)
+    for box in boxes:
+        assert box["segmentation"]["size"] == [300, 500]
+        outlines = [np.array(outline, np.float32).reshape(-1, 2) - 0.5 for outline in box["polygons"]]
+        cv2.fillPoly(shown, [np.rint(outline).astype(np.int32) for outline in outlines], 1)
+        x1, y1, x2, y2 = box["coordinate"]
+        assert all(x1 - 1 <= x <= x2 and y1 - 1 <= y <= y2 for outline in outlines for x, y in outline.tolist())
+    assert overlap(shown > 0, truth) > 0.9
+
+
 def test_boxes_alone_have_no_masks(model: str, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((200, 200, 3), np.uint8))
     (result,) = streamdet.run(str(tmp_path / "black.png"), model=model, tile=128)
