@@ -124,8 +124,11 @@ def _stream_summary(stream: Stream, outputs: Outputs) -> dict[str, Any]:
 
 
 def listed(classes: str | Sequence[str | int]) -> list[str]:
+    """``"ball, bird"`` or a sequence of names and ids, as the configuration has them."""
     return (
-        [name.strip() for name in classes.split(",")] if isinstance(classes, str) else [str(name) for name in classes]
+        [name.strip() for name in classes.split(",") if name.strip()]
+        if isinstance(classes, str)
+        else [str(name) for name in classes]
     )
 
 

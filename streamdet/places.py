@@ -12,7 +12,7 @@ from pathlib import Path
 from streamdet.config import OutputConfig
 from streamdet.errors import ConfigError, UsageError, redact
 
-__all__ = ["Outputs", "SourceSpec", "outputs_of", "refuse_twins", "sources_of"]
+__all__ = ["Outputs", "SourceSpec", "only_source", "outputs_of", "refuse_twins", "sources_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,8 @@ def sources_of(uris: Sequence[str]) -> list[SourceSpec]:
     """What the SOURCE words of a command name, folders and globs expanded; stream names are made unique."""
     if not uris:
         raise UsageError("no SOURCE given: a file, image, folder, glob, 0 (camera), rtsp://..., http(s)://... or demo")
+    if any(not uri.strip() for uri in uris):
+        raise UsageError("SOURCE '' names nothing; give a file, image, folder, glob, camera or address")
     specs = _together([spec for uri in uris for spec in _specs(uri)])
     taken: dict[str, int] = {}
     unique = []
@@ -45,6 +47,14 @@ def sources_of(uris: Sequence[str]) -> list[SourceSpec]:
         name = spec.stream if count == 1 else f"{spec.stream}-{count}"
         unique.append(SourceSpec(spec.kind, spec.uri, name, spec.paths))
     return unique
+
+
+def only_source(uris: Sequence[str]) -> SourceSpec:
+    """The one source named: a clip, or pictures. Raises UsageError if there are several."""
+    specs = sources_of(uris)
+    if len(specs) > 1:
+        raise UsageError(f"{', '.join(uris)} is {len(specs)} sources ({specs[0].uri}, ...); give one clip")
+    return specs[0]
 
 
 def _together(specs: list[SourceSpec]) -> list[SourceSpec]:

@@ -6,12 +6,13 @@ them together, so callers share batches, and a picture of ten thousand tiles doe
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, InvalidStateError, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -68,7 +69,7 @@ class _Job:
             self.on_tiles(self.first, len(self.plan))
 
     def fail(self, error: BaseException) -> None:
-        if not self.found.done():
+        with contextlib.suppress(InvalidStateError):  # given up by whoever asked, perhaps this very moment
             self.found.set_exception(error)
 
 
@@ -256,7 +257,11 @@ class Predictor:
         self.turns += 1
         for (job, batch), rows in zip(packed, found, strict=True):
             self.tiles_run += len(batch.tiles)
-            job.add(rows, len(batch.tiles))
+            try:
+                job.add(rows, len(batch.tiles))
+            except Exception as error:  # nor is whoever is told of its progress
+                job.fail(error)
+                continue
             if job.first >= len(job.plan) and job.found.set_running_or_notify_cancel():
                 job.found.set_result(Detections.concat(job.parts))
 

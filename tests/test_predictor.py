@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 
 import streamdet
 from streamdet.config import Config, with_values
-from streamdet.errors import ConfigError, SourceLostError, SourceOpenError, UsageError
+from streamdet.errors import ConfigError, OutputError, SourceLostError, SourceOpenError, UsageError
 from streamdet.image_result import ImageResult
 from streamdet.predictor import Predictor
 from streamdet.types import Detections, Picture
@@ -128,17 +129,38 @@ def test_print_and_save(photo: Path, dot_model: str, tmp_path: Path, capsys: pyt
     assert (drawn != cv2.imread(str(photo))).any()
 
 
+def test_names_that_are_no_text_and_paths_that_are_too_long(
+    dot_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = tmp_path / os.fsdecode(b"bad\xff.png")
+    name.write_bytes(cv2.imencode(".png", dots((400, 300), *PLACES))[1].tobytes())
+    [result] = streamdet.predict(name, model=dot_model)
+    result.print()
+    assert json.loads(capsys.readouterr().out)["res"]["input_path"] == str(name)
+    assert json.loads(result.save_to_json(tmp_path / "own.json").read_text())["input_path"] == str(name)
+    with pytest.raises(OutputError, match="too long"):
+        result.save_to_json("a" * 300 + ".json")
+
+
 @pytest.mark.parametrize(
     ("source", "error", "words"),
     [
         ("nothing.png", SourceOpenError, "there is no such file"),
         (7, UsageError, "cannot look at a int"),
+        ("", UsageError, "names nothing"),
         (np.zeros((3, 3), np.float64), UsageError, "float64 is no picture"),
     ],
 )
 def test_what_cannot_be_looked_at(source: Any, error: type[Exception], words: str, dot_model: str) -> None:
     with pytest.raises(error, match=words):
         list(streamdet.predict(source, model=dot_model))
+
+
+def test_films_are_no_pictures(tmp_path: Path, dot_model: str) -> None:
+    (tmp_path / "match.mp4").write_bytes(b"no picture")
+    for source, error in ((tmp_path, SourceOpenError), (tmp_path / "match.mp4", UsageError)):
+        with pytest.raises(error, match=r"streamdet\.run"):
+            list(streamdet.predict(source, model=dot_model))
 
 
 @pytest.mark.parametrize("model", ["motion", "tiny"])
@@ -221,6 +243,17 @@ def test_a_damaged_picture_fails_alone(predictor: Predictor) -> None:
     with pytest.raises(SourceLostError, match="row 1500"):
         predictor.detect([Picture(windows=Broken())])
     [good] = predictor.detect([dots((100, 100), (50, 50, "red", 1.0))])
+    assert len(good) == 1
+
+
+def test_a_caller_who_breaks_when_told_of_progress_fails_alone(predictor: Predictor) -> None:
+    def told(done: int, of: int) -> None:
+        raise KeyError(done)
+
+    picture = dots((100, 100), (50, 50, "red", 1.0))
+    with pytest.raises(KeyError):
+        predictor.detect([picture], on_tiles=told)
+    [good] = predictor.detect([picture])
     assert len(good) == 1
 
 

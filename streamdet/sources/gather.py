@@ -13,7 +13,8 @@ import numpy as np
 from streamdet.config import SourceConfig
 from streamdet.errors import SourceOpenError, UsageError, redact
 from streamdet.sources.fetch import fetch, is_web_address, name_at
-from streamdet.sources.images import expand_images
+from streamdet.sources.header import header_of_file
+from streamdet.sources.images import VIDEO_SUFFIXES, expand_images
 from streamdet.sources.stills import picture_of_array, stills_of, stills_of_bytes
 from streamdet.types import Picture
 
@@ -54,6 +55,8 @@ def _gather(source: Any, config: SourceConfig, numbers: Iterator[int]) -> Iterat
 
 
 def _named(uri: str, config: SourceConfig) -> Iterator[Item]:
+    if not uri.strip():
+        raise UsageError("cannot look at '', which names nothing; give a path, an address, a folder or a glob")
     if is_web_address(uri):
         data = fetch(uri, max_bytes=config.fetch_bytes, timeout_s=config.fetch_timeout_s, private=True)
         name = name_at(uri)
@@ -64,6 +67,8 @@ def _named(uri: str, config: SourceConfig) -> Iterator[Item]:
             raise SourceOpenError(f"cannot use {redact(uri)}: {error}; open it in a viewer to check") from None
         return
     if (images := expand_images(uri)) is not None:
+        if not images:
+            raise SourceOpenError(f"cannot use {uri}: it holds films and no pictures; use streamdet.run for films")
         for path in images:
             try:
                 yield from _of_file(path, config)
@@ -71,6 +76,8 @@ def _named(uri: str, config: SourceConfig) -> Iterator[Item]:
                 _LOG.warning("%s", error)
         return
     path = Path(uri).expanduser()
+    if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not header_of_file(path):
+        raise UsageError(f"{uri} is a film and no picture; use streamdet.run")
     if not path.is_file():
         raise SourceOpenError(f"cannot open {uri}: there is no such file; check the name and folder")
     yield from _of_file(path, config)
