@@ -215,15 +215,17 @@ class Stream:
         """End everything: events that close the stream are delivered, sinks drained (not with `abort`), threads joined."""
         self._inbox.close(discard=True)
         self.source.close()
-        self.counts = self.line.rules.counts()
         if not abort and self.error is None:
             try:
                 self.drain()
+                self.counts = self.line.rules.counts()
                 self._last_events = self.line.finish()
                 self.events += len(self._last_events)
                 self.counts = _with_occupancy(self.line.rules.counts(), self.counts)
             except Exception as error:  # a fault in closing must not lose what the sinks hold
                 self.fail(error)
+        else:
+            self.counts = self.line.rules.counts()
         for outbox in self._outboxes:
             outbox.close(discard=abort)
         for thread in self._threads:

@@ -123,19 +123,22 @@ class Stage:
 class NoRules:
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
+        self.inside: dict[str, int] = {}
 
     def __call__(self, frame: Frame, tracks: Tracks) -> tuple[Event, ...]:
         self.stage._at("rules", frame)
+        self.inside = {"thing": frame.index}
         return ()
 
     def finish(self) -> tuple[Event, ...]:
         self.stage.finished += 1
+        self.inside = {}
         return (
             Event(type="end", stream="cam", frame=9, pts_s=0.3, track=1, label="thing", score=0.9, bbox=(1, 1, 4, 4)),
         )
 
     def counts(self) -> dict[str, object]:
-        return {}
+        return {"zones": {"yard": {"occupancy": self.inside}}}
 
 
 class Basket:
@@ -228,6 +231,8 @@ def test_a_run_that_is_stopped_writes_what_was_held_back() -> None:
         if result.frame.index == 9:
             pipeline.stop()
     assert sink.indices == list(range(13))
+    zones = pipeline.done[0].counts["zones"]
+    assert zones["yard"]["occupancy"] == {"thing": 12}, "who was in the zone in the last frame that was told"
 
 
 def test_a_file_gives_every_frame_in_order_to_every_sink() -> None:
