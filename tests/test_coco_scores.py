@@ -198,3 +198,18 @@ def test_wrong_label_files_give_one_sentence(tmp_path: Path, capsys: pytest.Capt
     bad.write_text("{}")
     assert main(["eval", str(frames), str(bad)]) == 2
     assert "COCO labels" in capsys.readouterr().err
+    bad.write_text('{"images": [], "annotations": [], "categories": [{"id": 1}, {"id": 1}]}')
+    assert main(["eval", str(frames), str(bad)]) == 2
+    assert "the same id" in capsys.readouterr().err
+
+
+def test_results_that_belong_to_no_such_labels_give_one_sentence(tmp_path: Path) -> None:
+    _, labels = clip(tmp_path)
+    claims, truth = tmp_path / "claims.json", tmp_path / "truth.json"
+    row = {"image_id": 10**15, "category_id": 1, "bbox": [0, 0, 1, 1], "score": 1}
+    claims.write_text(json.dumps([row]))
+    with pytest.raises(ConfigError, match="are no frames of a clip"):
+        evaluate(claims, labels)
+    truth.write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(ConfigError, match="no categories"):
+        evaluate(claims, truth)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from streamdet.errors import ConfigError, UsageError
 from streamdet.options import span_of
 from streamdet.scoring import Found, Labels, Pairing, demo_score, point_score, read_frames_jsonl, read_labels
+from streamdet.scoring.labels import read_mot_results
 from streamdet.scoring.pairing import _assign
 
 Row = tuple[int, int, float, float, float]  # frame, track, cx, cy, score
@@ -269,6 +270,9 @@ def test_label_formats(tmp_path: Path, text: str, kind: str, frames: list[int], 
         ("frame,class,x,y,w,h\n0,ball,1,2\n", "line 2"),
         ("frame,class,x,y,w,h\n0,ball,nan,2,3,4\n", "line 2"),
         ("frame,visible,cx,cy\n0,1,,\n", "line 2"),
+        ("frame,class,x,y,w,h\n0,ball,1,2,-3,4\n", "line 2"),
+        ("frame,visible,cx,cy\n0,1,5,5\n999999999999,1,5,5\n", "line 3"),
+        (f"frame,id,class,x,y,w,h,visible\n0,{10**20},ball,1,2,3,4,1\n", "line 2"),
     ],
 )
 def test_bad_labels_are_told_in_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -313,6 +317,13 @@ def test_bad_results_are_told_in_one_sentence(tmp_path: Path) -> None:
         read_frames_jsonl(path, stream="c")
     with pytest.raises(ConfigError, match="cannot read results"):
         read_frames_jsonl(tmp_path / "none.jsonl")
+    path.write_text(LINE % ("a", 10**30, 0, "") + LINE % ("a", 0, 0, ""))
+    with pytest.raises(ConfigError, match="line 1"):
+        read_frames_jsonl(path)
+    for row in ("1e18,1,10,10,20,20,0.9", "0,1,10,10,20,20,0.9", "1,1e30,10,10,20,20,0.9"):
+        path.write_text(f"{row}\n")
+        with pytest.raises(ConfigError, match=r"line 1.*frames from 1"):
+            read_mot_results(path)
 
 
 def test_labels_of_the_real_clips(shared_data: Path) -> None:

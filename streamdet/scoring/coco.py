@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from streamdet.errors import ConfigError
-from streamdet.scoring.labels import Found, Labels
+from streamdet.scoring.labels import Found, Labels, Number
 from streamdet.scoring.pairing import DISTRACTORS
 
 __all__ = ["BoxResult", "CocoTruth", "as_points", "is_coco", "read_coco_results", "read_coco_truth", "video_truth"]
@@ -24,22 +24,22 @@ _Box = tuple[float, float, float, float]
 
 
 class Picture(msgspec.Struct):
-    id: int
+    id: Number
     file_name: str = ""
     width: int = 0
     height: int = 0
 
 
 class Category(msgspec.Struct):
-    id: int
+    id: Number
     name: str = ""
 
 
 class Annotation(msgspec.Struct):
     """``bbox`` [x, y, width, height] px; ``area`` px^2 (of the mask, where there is one; else of the box)."""
 
-    image_id: int
-    category_id: int
+    image_id: Number
+    category_id: Number
     bbox: _Box
     area: float | None = None
     iscrowd: int = 0
@@ -57,8 +57,8 @@ class CocoTruth(msgspec.Struct):
 class BoxResult(msgspec.Struct):
     """One box somebody claims. ``file_name``: which picture, where the ids are not those of the labels."""
 
-    image_id: int
-    category_id: int
+    image_id: Number
+    category_id: Number
     bbox: _Box
     score: float
     file_name: str | None = None
@@ -77,6 +77,8 @@ def read_coco_truth(path: str | os.PathLike[str]) -> CocoTruth:
     """Read a label JSON. Raises ConfigError."""
     truth: CocoTruth = _decoded(path, CocoTruth, "COCO labels (images, annotations, categories)")
     known, classes = {p.id for p in truth.images}, {c.id for c in truth.categories}
+    if len(known) < len(truth.images) or len(classes) < len(truth.categories):
+        raise ConfigError(f"labels {path}: two images or two categories have the same id; export the data set again")
     for number, annotation in enumerate(truth.annotations, 1):
         annotation.id = number  # unique, and never 0, which the scorer takes for "unmatched"
         if annotation.image_id not in known or annotation.category_id not in classes:
@@ -126,6 +128,8 @@ def on_pictures(results: list[BoxResult], truth: CocoTruth) -> Matched:
     """Keep `results` on the pictures of `truth`. Raises ConfigError if their category ids are not those of the labels."""
     classes, images = {c.id for c in truth.categories}, {p.id for p in truth.images}
     strange = sorted({row.category_id for row in results} - classes)
+    if strange and not classes:
+        raise ConfigError("the labels have no categories, so no result can be one; export the data set again")
     if strange:
         raise ConfigError(
             f"the results hold category {strange[0]}, which the labels do not have (theirs: {min(classes)} to {max(classes)}); "

@@ -29,7 +29,7 @@ from streamdet.scoring.coco import (
     read_coco_truth,
     video_truth,
 )
-from streamdet.scoring.labels import Found, Labels, read_frames_jsonl, read_labels, read_mot_results
+from streamdet.scoring.labels import MOST_FRAMES, Found, Labels, read_frames_jsonl, read_labels, read_mot_results
 from streamdet.scoring.score import PointScore, point_score
 from streamdet.scoring.tracking import TrackingCounts, count_tracking, sequence_of
 
@@ -147,6 +147,10 @@ def read_results(path: str | os.PathLike[str]) -> Found:
     rows = read_coco_results(path)
     box = np.array([row.bbox for row in rows], np.float64).reshape(-1, 4)
     frame = np.array([row.image_id for row in rows], np.int64)
+    if len(frame) and not 0 <= frame.min() <= frame.max() <= MOST_FRAMES:
+        raise ConfigError(
+            f"{path}: its image_id, up to {frame.max()}, are no frames of a clip; give COCO labels with it"
+        )
     frames = np.arange(int(frame.max()) + 1 if len(frame) else 0)
     return Found(
         frames=frames,

@@ -24,6 +24,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -37,6 +38,9 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 Names = NDArray[np.str_]
+
+MOST_FRAMES = 20_000_000  # a week at 30 a second; a larger number is a mistake, and every frame up to it would be held
+Number = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,14 +144,14 @@ class Found:
 
 class _Object(msgspec.Struct):
     bbox: tuple[float, float, float, float]
-    track: int | None = 0
+    track: Number | None = 0
     state: str = ""
     label: str = ""
     score: float = 1.0
 
 
 class _Line(msgspec.Struct, kw_only=True):
-    frame: int
+    frame: Number
     stream: str = ""
     pts_s: float = 0.0
     epoch: int = 0
@@ -223,9 +227,11 @@ def read_mot_results(path: str | os.PathLike[str]) -> Found:
         try:
             cells = [_finite(cell) for cell in line.split(",")[:7]]
             rows.append([*cells, *[1.0] * (7 - len(cells))] if len(cells) >= 6 else [_finite("")])
+            if not 0 < cells[0] <= MOST_FRAMES or abs(cells[1]) > 2**53:
+                raise ValueError(line)
         except ValueError:
             raise ConfigError(
-                f"{path} line {number}: '{line.strip()[:80]}' does not fit frame,id,x,y,w,h,score"
+                f"{path} line {number}: '{line.strip()[:80]}' does not fit frame,id,x,y,w,h,score (frames from 1)"
             ) from None
     table = np.array(rows, np.float64).reshape(-1, 7)
     frames = np.arange(int(table[:, 0].max()) if len(table) else 0)
@@ -253,13 +259,20 @@ class _Rows:
 
     def box(self, frame: int, id: int, name: str, xywh: Iterable[str], visible: bool) -> None:
         x, y, w, h = (_finite(value) for value in xywh)
-        self.labelled.add(frame)
+        if min(w, h) < 0 or abs(id) > 2**53:
+            raise ValueError(f"{w} {h} {id}")
+        self._label(frame)
         self.rows.append((frame, id, name, x + w / 2, y + h / 2, w, h, visible))
 
     def point(self, frame: int, visible: bool, x: str, y: str) -> None:
-        self.labelled.add(frame)
+        self._label(frame)
         if visible:
             self.rows.append((frame, -1, "", _finite(x), _finite(y), 0.0, 0.0, True))
+
+    def _label(self, frame: int) -> None:
+        if abs(frame) > MOST_FRAMES:
+            raise ValueError(frame)
+        self.labelled.add(frame)
 
 
 def _loose(rows: _Rows, cells: list[str]) -> None:

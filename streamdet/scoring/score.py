@@ -273,7 +273,7 @@ def speeds(labels: Labels) -> F64:
 
 def _sizes(labels: Labels) -> F64:
     """(N,) px, square root of the area; NaN for points."""
-    size = np.sqrt(labels.wh[:, 0] * labels.wh[:, 1])
+    size = np.sqrt(labels.wh.clip(min=0)).prod(axis=1)
     return np.asarray(np.where(size > 0, size, np.nan))
 
 
