@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ def _main(arguments: argparse.Namespace) -> int:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a damaged file is told in one sentence
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
         return command(arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
 
 from streamdet.config import Config
@@ -12,6 +13,8 @@ from streamdet.protocols import Detector, Packer, Scheduler
 from streamdet.types import F32, TilePlan
 
 __all__ = ["Look", "make_look"]
+
+_LOG = logging.getLogger(__name__)
 
 Look = tuple[Scheduler, Packer, Callable[[TilePlan, F32], TilePlan] | None]
 
@@ -35,6 +38,8 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
     )
     plan = make_plan(frame_wh) if frame_wh is not None else None
     closer = None if live else upscaling(config.tiles, spec)
+    if live and config.tiles.upscale is not None:
+        _LOG.warning("tiles.upscale is for files and stills: a live stream is looked at once")
     if closer is not None:
         return TileScheduler(config.tiles, make_plan=make_plan), closer.packer(), closer.finer
     if still:  # it may be read in windows, which only the packer on the host can

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from streamdet.options import _pairs
+    from streamdet.options import pairs_of
     from streamdet.report import write_json
     from streamdet.tuning.dataset import read_dataset
     from streamdet.tuning.slice_files import slice_dataset
@@ -57,17 +58,21 @@ def run(arguments: argparse.Namespace) -> int:
     for name in ("min_visible", "negatives"):
         if not 0 <= getattr(arguments, name) <= 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give a share from 0 to 1")
+    if not 1 <= arguments.quality <= 100 or arguments.seed < 0:
+        raise UsageError("--quality needs 1 to 100, --seed 0 or more")
     data = keep_classes(
         read_dataset(arguments.dataset, images=arguments.images),
         classes=[name.strip() for name in (arguments.classes or "").split(",") if name.strip()],
-        rename=dict(_pairs(arguments.rename or "", "--rename")),
+        rename=dict(pairs_of(arguments.rename or "", "--rename")),
     )
     shares = None
     if arguments.split:
         try:
-            shares = {name: float(share) for name, share in _pairs(arguments.split, "--split")}
+            shares = {name: float(share) for name, share in pairs_of(arguments.split, "--split")}
         except ValueError:
             raise UsageError(f"--split {arguments.split}: give shares, as in train:0.8,val:0.2") from None
+        if not all(name.isidentifier() and 0 < share < math.inf for name, share in shares.items()):
+            raise UsageError(f"--split {arguments.split}: give names and shares above 0, as in train:0.8,val:0.2")
     folder = Path(arguments.output)
     counts = slice_dataset(
         data,
@@ -83,5 +88,6 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     write_json("-", counts.to_dict())
-    sys.stderr.write(f"wrote {folder}; look at {folder / 'preview.jpg'}\n")
+    preview = folder / "preview.jpg"
+    sys.stderr.write(f"wrote {folder}{f'; look at {preview}' if preview.is_file() else ', which holds no tile'}\n")
     return EXIT_DONE

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from streamdet.errors import EXIT_DONE, UsageError
+from streamdet.errors import EXIT_DONE, ConfigError, UsageError
 from streamdet.options import Help
 
 __all__ = ["add"]
@@ -62,16 +63,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.anchors is not None:
         return _anchors(arguments)
     from streamdet.config import Config, load, with_values
-    from streamdet.options import _assignment
+    from streamdet.options import assignment
     from streamdet.tuning.tune import tune
     from streamdet.tuning.tune_output import table, write_all
 
     for name in ("max_frames", "rounds"):
         if getattr(arguments, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} {getattr(arguments, name)}: give at least 1")
-    if arguments.seconds <= 0 or (arguments.fps is not None and arguments.fps <= 0):
-        raise UsageError("--seconds and --fps must be above 0")
-    values = dict(_assignment(text) for text in arguments.set)
+    for name in ("seconds", "fps", "within"):
+        value = getattr(arguments, name)
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{name} {value:g}: give a number above 0")
+    values = dict(assignment(text) for text in arguments.set)
     values |= {"model.name": arguments.model} if arguments.model else {}
     base = load(arguments.config) if arguments.config else Config()
     with _material(arguments) as (sources, labels, again):
@@ -111,6 +114,8 @@ def _material(arguments: argparse.Namespace) -> Iterator[tuple[list[str], str | 
         return
     data = read_dataset(source)
     every = len(data.pictures)
+    if not every:
+        raise ConfigError(f"the data set {source} holds no pictures; there is nothing to tune for")
     rows = np.unique(np.linspace(0, every - 1, min(every, arguments.max_frames)).round().astype(int))
     data = replace(data, pictures=tuple(data.pictures[row] for row in rows.tolist()))
     with tempfile.TemporaryDirectory(prefix="streamdet-tune-") as folder:

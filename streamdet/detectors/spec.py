@@ -50,6 +50,7 @@ from streamdet.errors import ModelError
 __all__ = ["Manifest", "ModelFile", "read_model"]
 
 _PREFIX = "streamdet."
+_MOST_LABELS = 100_000
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -196,7 +197,7 @@ def _from_ultralytics(metadata: Mapping[str, str]) -> dict[str, Any]:
     """``names`` is a Python dict {0: "ball"}, ``imgsz`` [height, width]."""
     tree: dict[str, Any] = {}
     names, size, stride = (_literal(metadata.get(key)) for key in ("names", "imgsz", "stride"))
-    if isinstance(names, dict) and all(isinstance(key, int) for key in names) and names:
+    if isinstance(names, dict) and names and all(isinstance(key, int) and 0 <= key < _MOST_LABELS for key in names):
         tree["labels"] = [str(names.get(number, number)) for number in range(max(names) + 1)]
     elif isinstance(names, list) and names:
         tree["labels"] = [str(name) for name in names]

@@ -26,6 +26,7 @@ __all__ = ["DataSet", "LabelledPicture", "is_dataset", "picture_wh", "read_datas
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
+_MOST_CLASSES = 100_000
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -67,9 +68,14 @@ class DataSet:
 
 def read_picture(path: Path) -> U8:
     """The picture at `path`, BGR, upright. Raises ConfigError."""
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    try:
+        picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    except cv2.error:  # more pixels than OpenCV takes
+        picture = None
     if picture is None:
-        raise ConfigError(f"the picture {path} cannot be read: it is missing or damaged; take it out of the data set")
+        raise ConfigError(
+            f"the picture {path} cannot be read: it is missing, damaged or too large; take it out of the data set"
+        )
     return np.asarray(picture, np.uint8)
 
 
@@ -161,13 +167,10 @@ def _yolo_yaml(path: Path) -> DataSet:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from None
+        raise ConfigError(f"cannot read {path}: {' '.join(str(error).split())}") from None
     if not isinstance(tree, dict) or not isinstance(tree.get("names"), list | dict):
         raise ConfigError(f"{path} has no `names`; a YOLO data.yaml names its classes: names: [ball, bird]")
-    names = tree["names"]
-    listed = (
-        [str(names.get(n, n)) for n in range(max(names) + 1)] if isinstance(names, dict) else [str(n) for n in names]
-    )
+    listed = _class_names(tree["names"], path)
     root = Path(str(tree.get("path") or "."))
     root = root if root.is_absolute() else path.parent / root
     pictures: list[LabelledPicture] = []
@@ -194,11 +197,7 @@ def _yolo_folder(path: Path) -> DataSet:
     if not pictures:
         raise ConfigError(f"the folder {folder} holds no pictures ({', '.join(PICTURES)})")
     listed = path / "classes.txt"
-    names = (
-        [line.strip() for line in listed.read_text(encoding="utf-8").splitlines() if line.strip()]
-        if listed.is_file()
-        else []
-    )
+    names = [line.strip() for line in _text(listed).splitlines() if line.strip()] if listed.is_file() else []
     most = max((int(one.label.max()) for one in pictures if len(one.label)), default=-1)
     names += [f"class {n}" for n in range(len(names), most + 1)]
     return DataSet(tuple(names), tuple(pictures), "yolo")
@@ -207,7 +206,7 @@ def _yolo_folder(path: Path) -> DataSet:
 def _yolo_pictures(folder: Path, split: str) -> Iterable[LabelledPicture]:
     """Pictures under `folder` (or listed in it, one path a line), each with its labels."""
     if folder.is_file():
-        lines = [line.strip() for line in folder.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line.strip() for line in _text(folder).splitlines() if line.strip()]
         paths = [Path(line) if Path(line).is_absolute() else folder.parent / line for line in lines]
     elif folder.is_dir():
         paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
@@ -224,12 +223,14 @@ def _yolo_labels(path: Path, split: str) -> LabelledPicture:
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
     file = Path(*parts).with_suffix(".txt")
     rows: list[tuple[int, list[float]]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines() if file.is_file() else [], 1):
+    for number, line in enumerate(_text(file).splitlines() if file.is_file() else [], 1):
         if not line.strip():
             continue
         try:
-            kind, *values = line.split()
-            rows.append((int(float(kind)), _yolo_box([float(value) for value in values])))
+            kind, *values = [float(value) for value in line.split()]
+            if not np.isfinite(values).all() or not 0 <= kind < _MOST_CLASSES:
+                raise ValueError(line)
+            rows.append((int(kind), _yolo_box(values)))
         except ValueError:
             raise ConfigError(
                 f"labels {file} line {number}: '{line.strip()[:60]}' does not fit `class cx cy w h`"
@@ -242,6 +243,23 @@ def _yolo_labels(path: Path, split: str) -> LabelledPicture:
         split=split,
         relative=True,
     )
+
+
+def _text(file: Path) -> str:
+    """Raises ConfigError."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {getattr(error, 'strerror', None) or 'it is not text'}") from None
+
+
+def _class_names(names: Any, path: Path) -> list[str]:
+    """Of a list, or of a table whose keys are class numbers; numbers left out are called by themselves."""
+    if isinstance(names, list):
+        return [str(name) for name in names]
+    if not names or not all(isinstance(n, int) and 0 <= n < _MOST_CLASSES for n in names):
+        raise ConfigError(f"{path}: `names` needs class numbers from 0 as its keys: names: {{0: ball, 1: bird}}")
+    return [str(names.get(n, n)) for n in range(max(names) + 1)]
 
 
 def _yolo_box(values: list[float]) -> list[float]:

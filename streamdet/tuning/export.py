@@ -20,10 +20,11 @@ from streamdet.config import Config, with_values
 from streamdet.errors import ModelError, OutputError, UsageError
 from streamdet.inputspec import Channel, InputSpec
 from streamdet.motion.model import MotionModel
-from streamdet.places import sources_of
+from streamdet.places import only_source
 from streamdet.scoring.labels import Labels, read_labels
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.tiles.plan import plan_tiles
+from streamdet.tuning.slice_files import refuse_used
 from streamdet.tuning.slicing import cut_boxes
 from streamdet.tuning.tiff import write_tiff
 from streamdet.types import Frame, TilePlan
@@ -76,7 +77,7 @@ def packed_frames(
     """Frame, tiles and tensor (T, C, h, w) of every `every`-th frame; all frames are seen by the motion model."""
     motion_model, packer = MotionModel(config.motion), CpuPacker(spec)
     plan: TilePlan | None = None
-    with open_source(sources_of(config.sources)[0], config) as source:
+    with open_source(only_source(config.sources), config) as source:
         for number, frame in enumerate(source):
             if max_frames and number >= max_frames:
                 return
@@ -108,8 +109,7 @@ def export_frames(
     (N,4) input px, ``box_tile`` (N,), ``box_label`` (N,). With `only_labelled` frames and tiles without objects are left
     out. Raises OutputError, ConfigError.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise OutputError(f"the folder {folder} is not empty; give a new one")
+    refuse_used(folder)
     truth = None if labels is None else read_labels(labels)
     names = () if truth is None else tuple(sorted({str(name) for name in truth.name}))
     frames = tiles = objects = 0

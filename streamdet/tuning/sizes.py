@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.config import Config, with_values
-from streamdet.errors import ConfigError, StreamdetError
 from streamdet.scoring.coco import is_coco
 from streamdet.scoring.labels import Labels, read_labels
 from streamdet.scoring.score import speeds as speeds_of
@@ -78,25 +77,18 @@ def sizes_from_motion(config: Config, *, frames: int) -> ObjectSizes | None:
     network: dict[str, Any] = {"model.name": "motion", "model.classes": [], "model.rename": {}, "model.conf": None}
     run = Run(with_values(config, {**network, "source.max_frames": frames}))
     wh, centres, speed = [], [], []
-    try:
-        for result in run:
-            tracks = result.tracks.shown
-            seen = tracks[tracks.detection_row >= 0]
-            fps = (
-                run.assembled.pipeline.running[0].source.info.fps
-                if run.assembled and run.assembled.pipeline.running
-                else None
-            )
-            wh.append(seen.xyxy[:, 2:] - seen.xyxy[:, :2])
-            centres.append((seen.xyxy[:, :2] + seen.xyxy[:, 2:]) / 2)
-            if fps:
-                speed.append(np.hypot(*seen.velocity_xy.T) / fps)
-    except ConfigError:
-        raise
-    except StreamdetError as error:
-        if "still picture" in str(error):
-            return None
-        raise
+    for result in run:
+        tracks = result.tracks.shown
+        seen = tracks[tracks.detection_row >= 0]
+        fps = (
+            run.assembled.pipeline.running[0].source.info.fps
+            if run.assembled and run.assembled.pipeline.running
+            else None
+        )
+        wh.append(seen.xyxy[:, 2:] - seen.xyxy[:, :2])
+        centres.append((seen.xyxy[:, :2] + seen.xyxy[:, 2:]) / 2)
+        if fps:
+            speed.append(np.hypot(*seen.velocity_xy.T) / fps)
     sizes = np.concatenate([*wh, np.zeros((0, 2))]).astype(np.float64)
     if not len(sizes):
         return None

@@ -11,13 +11,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+from streamdet.config import Config, with_values
 from streamdet.errors import ConfigError, OutputError
-from streamdet.tuning.dataset import DataSet, LabelledPicture, read_picture
+from streamdet.tuning.dataset import DataSet, LabelledPicture, picture_wh, read_picture
 from streamdet.tuning.preview import Example, contact_sheet
 from streamdet.tuning.slicing import Slice, slices_of, splits_of, with_negatives
 from streamdet.types import U8
 
-__all__ = ["SliceCounts", "slice_dataset"]
+__all__ = ["SliceCounts", "refuse_used", "slice_dataset"]
 
 _PREVIEWED = 24
 
@@ -50,13 +51,13 @@ def slice_dataset(
 ) -> SliceCounts:
     """Write the tiles of `data` into `folder` (new or empty). `shares`: new splits; None: those the data set has.
 
-    Raises ConfigError (a picture is missing), OutputError.
+    Raises ConfigError (a picture is missing, there are none, no such tiles), OutputError.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise OutputError(
-            f"the folder {folder} is not empty; give a new one, so that old tiles do not mix with new ones"
-        )
+    with_values(Config(), {"tiles.tile": tile, "tiles.overlap": overlap})
+    refuse_used(folder)
     pictures = data.pictures
+    if not pictures:
+        raise ConfigError("the data set holds no pictures; there is nothing to cut")
     missing = next((one.path for one in pictures if not one.path.is_file()), None)
     if missing is not None:
         raise ConfigError(f"the picture {missing} does not exist; say where pictures lie with --images")
@@ -84,6 +85,18 @@ def slice_dataset(
     return counts
 
 
+def refuse_used(folder: Path) -> None:
+    """Raises OutputError for a folder that holds something, or is none."""
+    try:
+        used = folder.exists() and any(folder.iterdir())
+    except OSError as error:
+        raise OutputError(f"cannot write into {folder}: {error.strerror}; choose another folder") from None
+    if used:
+        raise OutputError(
+            f"the folder {folder} is not empty; give a new one, so that old files do not mix with new ones"
+        )
+
+
 def _write_split(
     names: Sequence[str], pictures: Sequence[LabelledPicture], folder: Path, split: str, counts: SliceCounts,
     examples: list[Example], *, tile: int | str, overlap: float, min_visible: float, negatives: float,
@@ -91,7 +104,7 @@ def _write_split(
 ) -> None:  # fmt: skip
     every: list[Slice] = []
     for picture in pictures:  # sizes first: which empty tiles are kept depends on all of them
-        wh = picture.wh or _size_of(picture)
+        wh = picture.wh or picture_wh(picture.path)
         every += slices_of(picture, wh, tile=tile, overlap=overlap, min_visible=min_visible)
     kept = with_negatives(every, share=negatives, seed=seed)
     counts.left_out += sum(1 for one in every if len(one.boxes) and not one.objects)
@@ -135,11 +148,6 @@ def _write_split(
         "empty": sum(1 for one in kept if not one.objects),
         "objects": sum(one.objects for one in kept),
     }
-
-
-def _size_of(picture: LabelledPicture) -> tuple[int, int]:
-    height, width = read_picture(picture.path).shape[:2]
-    return width, height
 
 
 def _stems(pictures: Sequence[LabelledPicture]) -> dict[Path, str]:

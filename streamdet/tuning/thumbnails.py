@@ -68,7 +68,7 @@ def misses(comparison: Comparison, *, most: int = _MOST) -> list[Thumbnail]:
             centre, wh = labels.centre[row].tolist(), labels.wh[row].tolist()
             picture = pictures.get(frame)
             address = None if picture is None else _cut(picture, centre, wh)
-            out.append(Thumbnail(clip, frame, float(np.sqrt(wh[0] * wh[1])), by, address))
+            out.append(Thumbnail(clip, frame, float(np.sqrt(np.clip(wh, 0, None)).prod()), by, address))
     return out
 
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from streamdet.assemble import make_detector, open_source
 from streamdet.config import Config, with_values
+from streamdet.errors import SourceOpenError, redact
 from streamdet.inputspec import InputSpec
-from streamdet.places import sources_of
+from streamdet.places import only_source
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.tiles.plan import plan_tiles
 from streamdet.types import Frame, Motion, SourceInfo
@@ -50,14 +51,15 @@ class Material:
 
 def look_at(config: Config, *, frame: int) -> Material:
     """Open source and network once: a picture (the one numbered `frame`, or the last before it), and the cost of tiles."""
-    spec = sources_of(config.sources)[0]
+    spec = only_source(config.sources)
     picture: Frame | None = None
     with open_source(spec, config) as source:
         info = source.info
         for picture in source:
             if picture.index >= frame:
                 break
-    assert picture is not None
+    if picture is None:
+        raise SourceOpenError(f"cannot use {redact(spec.uri)}: it holds no picture that can be read; give another clip")
     wh = picture.wh
     with make_detector(config) as detector:
         fed = detector.input

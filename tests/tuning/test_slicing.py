@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,48 @@ def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
     (tmp_path / "full" / "x").write_text("")
     with pytest.raises(OutputError, match="is not empty"):
         slice_dataset(read_dataset(source), tmp_path / "full")
+    with pytest.raises(OutputError, match="Not a directory"):
+        slice_dataset(read_dataset(source), tmp_path / "full" / "x")
+    with pytest.raises(ConfigError, match=r"tiles\.overlap"):
+        slice_dataset(read_dataset(source), tmp_path / "new", overlap=float("nan"))
+    with pytest.raises(ConfigError, match="no pictures"):
+        slice_dataset(replace(read_dataset(source), pictures=()), tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("label", "says"),
+    [
+        (b"0 nan 0.5 0.1 0.1", "does not fit"),
+        (b"inf 0.5 0.5 0.1 0.1", "does not fit"),
+        (b"1e30 0.5 0.5 0.1 0.1", "does not fit"),
+        (b"\n-1 0.5 0.5 0.1 0.1", "line 2"),
+        (b"\xff\xfe", "not text"),
+    ],
+)
+def test_labels_that_are_none_are_told(tmp_path: Path, label: bytes, says: str) -> None:
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "images" / "a.jpg").write_bytes(b"")
+    (tmp_path / "labels" / "a.txt").write_bytes(label)
+    with pytest.raises(ConfigError, match=says):
+        read_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("names", ["{a: ball}", "{}", "{1000000000: ball}", "{-1: ball}"])
+def test_class_numbers_that_are_none_are_told(tmp_path: Path, names: str) -> None:
+    (tmp_path / "data.yaml").write_text(f"names: {names}\n")
+    with pytest.raises(ConfigError, match="class numbers"):
+        read_dataset(tmp_path / "data.yaml")
+
+
+@pytest.mark.parametrize(
+    "words", [["--seed", "-1"], ["--quality", "0"], ["--split", "../x:1"], ["--split", "train:nan"], ["--split", "a:0"]]
+)
+def test_options_without_sense_are_told(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = coco_set(tmp_path / "in")
+    assert main(["slice-dataset", str(source), "--output", str(tmp_path / "out"), *words]) == 2
+    assert words[0] in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 # ------------------------------------------------------------------------------------------------------------- previews

@@ -161,6 +161,12 @@ def test_what_cannot_be_tuned_is_told(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["tune", "demo", "--model", "motion", "--set", "source.demo_size=320x180", "--max-frames", "2"]) == 2
     assert "looks at no tiles" in capsys.readouterr().err
     assert main(["tune", "demo", "--rounds", "0"]) == 2
+    assert main(["tune", "demo", "--fps", "nan"]) == 2
+    assert main(["tune", "demo", "--within", "-1"]) == 2
+    empty = tmp_path / "empty.json"
+    empty.write_text('{"images": [], "annotations": [], "categories": []}')
+    assert main(["tune", str(empty)]) == 2
+    assert "holds no pictures" in capsys.readouterr().err
     assert main(["tune", str(tmp_path / "none.mp4")]) == 3
 
 
