@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,11 +202,18 @@ class Watch:
         while not self._done.is_set():
             if select.select([self._heard], [], [], POLL_S)[0]:
                 for number in self._heard.recv(64):  # Python writes the number of each signal there
-                    if number == signal.SIGHUP:
-                        self._reload()
-                    elif number in self._signals:
-                        self._stop(number)
+                    self._heed(number)
             self._tell_systemd()
+
+    def _heed(self, number: int) -> None:
+        """Whatever goes wrong in here, the next signal is heard: nobody else listens for it."""
+        try:
+            if number == signal.SIGHUP:
+                self._reload()
+            elif number in self._signals:
+                self._stop(number)
+        except Exception:
+            log.error("%s: %s", signal.Signals(number).name, redact(traceback.format_exc()))
 
     def _stop(self, number: int) -> None:
         from streamdet.notify import notify
@@ -226,7 +234,8 @@ class Watch:
             log.warning("%s read again: %s", path, "; ".join(said) or "nothing changed")
         except StreamdetError as error:
             log.error("%s read again, and nothing taken over: %s", path, redact(str(error)))
-        notify("READY=1")
+        finally:
+            notify("READY=1")
 
     def _tell_systemd(self) -> None:
         from streamdet.notify import notify, watchdog_s

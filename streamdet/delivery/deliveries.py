@@ -105,7 +105,7 @@ class Deliveries:
         self._drain_s = 0.0
 
     def status(self) -> list[DeliveryStatus]:
-        return [courier.status() for _, courier in self._couriers.values()]
+        return [courier.status() for _, courier in list(self._couriers.values())]  # a reload may go on
 
     def reload(self, config: Config) -> list[str]:
         """Take over another configuration: destinations that changed are stopped and begun anew from their cursors.

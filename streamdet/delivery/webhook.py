@@ -52,9 +52,13 @@ class WebhookDestination:
     def __init__(self, config: WebhookConfig, events: EventLog, *, name: str) -> None:
         """Raises ConfigError for an address, header or secret that cannot be."""
         self._config, self._log, self._name = config, events, name
-        self._url = urlsplit(config.url.reveal())
-        if self._url.scheme not in ("http", "https") or not self._url.hostname:
-            raise ConfigError(f"webhooks: {config.url}: the address must be http://HOST/... or https://HOST/...")
+        try:
+            self._url = urlsplit(config.url.reveal())
+            sound = self._url.scheme in ("http", "https") and bool(self._url.hostname) and self._url.port != 0
+        except ValueError:  # a port above 65535, a bracket that is not closed
+            sound = False
+        if not sound:
+            raise ConfigError(f"webhooks: {config.url}: the address must be http://HOST[:PORT]/... or https://...")
         for header, value in config.headers.items():
             if not header.isascii() or ":" in header or any(c in header + value.reveal() for c in "\r\n\0"):
                 raise ConfigError(f"webhooks: {config.url}: '{header}' or its value cannot be a header")

@@ -310,6 +310,8 @@ def test_https_with_its_own_authority(store: EventStore, tmp_path: Path) -> None
     [
         ({"url": "ftp://h/x"}, "must be http://HOST"),
         ({"url": "https:///x"}, "must be http://HOST"),
+        ({"url": "https://h:99999/x"}, "must be http://HOST"),
+        ({"url": "http://[h/x"}, "must be http://HOST"),
         ({"url": "https://h/x", "secret": "whsec_%%%1"}, "after whsec_ the secret must be base64"),
         ({"url": "https://h/x", "headers": {"A b": "x\r\ny"}}, "cannot be a header"),
         ({"url": "https://h/x", "secret_file": "/nowhere"}, "secret_file /nowhere: No such file"),

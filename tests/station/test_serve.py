@@ -16,6 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from streamdet.commands.serve import Settings, Watch
+from streamdet.config import Config
+from streamdet.station import Station
+
 CONFIG = """
 model: {name: motion}
 source: {demo_size: 320x240, demo_seconds: 60, demo_movers: 2}
@@ -106,6 +110,33 @@ def test_a_hangup_reads_the_configuration_again(tmp_path: Path) -> None:
     assert b"camera b: added" in said
     assert b"nothing taken over" in said
     assert b"sorce" in said
+
+
+def test_a_reload_that_fails_in_whatever_way_leaves_the_signals_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody else listens for SIGTERM: without this thread only SIGKILL is left."""
+
+    class Broken(Station):
+        def reload(self, config: Config) -> list[str]:
+            raise RuntimeError("rtsp://me:s3cret@camera is broken")
+
+    class File(Settings):
+        def __init__(self) -> None:
+            self.path = "c.yaml"
+
+        def read(self) -> Config:
+            return Config()
+
+    station = Broken(Config())
+    with Watch(station, File()):
+        os.kill(os.getpid(), signal.SIGHUP)
+        until_s = time.monotonic() + 30
+        while "is broken" not in caplog.text:
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not station._stopped.wait(0.05):
+            assert time.monotonic() < until_s
+    assert "s3cret" not in caplog.text
 
 
 def test_a_full_disk_loses_no_camera(tmp_path: Path) -> None:
