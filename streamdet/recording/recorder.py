@@ -176,6 +176,8 @@ class Recorder:
     # ------------------------------------------------------------------------------------------------ the writer's thread
 
     def start(self) -> None:
+        """Also again, after ``stop``: a sink that failed is made anew."""
+        self._stopping = False
         self._writer = threading.Thread(target=self._write, name=f"clips-{self._stream}", daemon=True)
         self._writer.start()
 
@@ -195,7 +197,9 @@ class Recorder:
                 stopping, seen = self._stopping, self.ring.next_number
             newest = self.ring.newest()
             silent = newest is not None and time.monotonic() - newest.captured_s > _SILENT_S
-            for take in list(self._takes):
+            with self._lock:
+                takes = list(self._takes)
+            for take in takes:
                 take.feed(self.ring.since(take.next_number))
                 if stopping or silent:
                     take.close()

@@ -74,13 +74,13 @@ class Take:
         return self._next
 
     def feed(self, packets: Iterable[CodedPacket]) -> None:
-        """Write what belongs to the clip; closes it with the first packet that does not. Never raises for the disk's sake."""
+        """Write what belongs to the clip; closes it with the first packet that does not. A fault costs this clip only."""
         try:
             for packet in packets:
                 if self.done:
                     return
                 self._take(packet)
-        except (OSError, ValueError) as error:
+        except Exception as error:  # the disk's, or whatever FFmpeg thinks of a damaged packet
             self._give_up(error)
 
     def close(self) -> None:
@@ -94,7 +94,7 @@ class Take:
         try:
             file, self._file = self._file, None
             path = file.close()
-        except (OSError, ValueError) as error:
+        except Exception as error:
             self._file = file
             self._give_up(error)
         else:

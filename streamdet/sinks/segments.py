@@ -99,7 +99,7 @@ class SegmentsOutlet:
                 self._open(packet)
             else:
                 self._needs_key = True
-        except OSError as error:
+        except Exception as error:  # the disk's, or whatever FFmpeg thinks of a packet: it costs this film only
             self._give_up(error)
 
     def _open(self, packet: CodedPacket) -> None:
@@ -116,12 +116,14 @@ class SegmentsOutlet:
         try:
             self._shelf.added(file.close())
             self.films += 1
-        except OSError as error:
+        except Exception as error:
             self._file = file
             self._give_up(error)
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, error: Exception) -> None:
         file, self._file, self._needs_key = self._file, None, True
         if file is not None:
             file.discard()
-        self._shelf.dropped(file.path if file is not None else None, error)
+        if not isinstance(error, OSError):
+            log.warning("a film of %s cannot be made: %s", self._stream, error)
+        self._shelf.dropped(file.path if file is not None else None, error if isinstance(error, OSError) else None)

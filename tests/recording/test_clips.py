@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pytest
 from recording_stage import NO_LIMITS, event_of, record, shown
 from source_clips import encode, moving_bgr
 
-from streamdet.config import RecordConfig
+from streamdet.config import RecordConfig, SourceConfig
+from streamdet.recording.archive import Archive
 from streamdet.recording.names import media_file
+from streamdet.recording.recorder import Recorder
+from streamdet.sources.video import VideoSource
 
 WH = (160, 120)
 KINDS: dict[str, dict[str, Any]] = {
@@ -98,6 +102,26 @@ def test_a_variable_frame_rate_stays_what_it_was(tmp_path: Path, folder: Path) -
     for (then_s, picture), (now_s, seen) in zip(every[start:], got, strict=False):
         np.testing.assert_array_equal(seen, picture)
         assert now_s == pytest.approx(then_s - every[start][0], abs=2e-3)
+
+
+def test_a_sink_that_failed_and_is_made_anew_makes_clips_again(tmp_path: Path, folder: Path) -> None:
+    source = make(tmp_path, options={"g": "25", "bf": "0"})
+    with Archive(folder, NO_LIMITS) as archive:
+        recorder = Recorder(archive, RecordConfig(pre_s=1, post_s=1), stream="court")
+        with recorder.sink():  # as Enduring leaves a sink that raised
+            pass
+        with recorder.sink(), VideoSource(str(source), stream="court", config=SourceConfig(), tap=recorder) as video:
+            time.sleep(1.0)  # the writer has looked round: is it still there?
+            for frame in video:
+                kinds = {60: ("new",), 70: ("end",)}.get(frame.index, ())
+                told = recorder.record(tuple(event_of(frame, kind) for kind in kinds))
+                if frame.index == 70:
+                    address = told[0].clip or ""
+                if frame.index == 120:
+                    until_s = time.monotonic() + 30
+                    while media_file(folder, address) is None:
+                        assert time.monotonic() < until_s, "the clip is not made while the sink is open"
+                        time.sleep(0.05)
 
 
 def test_overlapping_events_share_a_film_and_each_knows_its_place(tmp_path: Path, folder: Path) -> None:
