@@ -38,7 +38,7 @@ class StoreConfig(Node, frozen=True):
 
 
 class OnlyConfig(Node, frozen=True):
-    """Which events a destination wants; an empty list: all."""
+    """Which events a destination wants; an empty list: all. (MQTT's counts and statuses are of everything.)"""
 
     streams: list[str] = []
     types: list[EventKind] = []

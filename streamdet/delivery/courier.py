@@ -51,6 +51,7 @@ class Courier:
     ) -> None:
         self.name = name
         self._destination = destination
+        self._witness = getattr(destination, "witness", None)  # see Destination
         self._log = events
         self._kind, self._only = kind, only
         if from_start:
@@ -149,6 +150,8 @@ class Courier:
         events = self._log.after(self._sent, room) if room > 0 and self._sent < self._log.last_seq else []
         if not events:
             return False
+        if self._witness is not None:
+            self._witness(events)
         wanted = [event for event in events if self._wants(event)]
         self._under_way.extend(event.seq for event in wanted)
         self._sent = events[-1].seq

@@ -16,7 +16,7 @@ import msgspec
 from streamdet.config import MqttConfig, secret_of
 from streamdet.delivery.mqtt_topics import Message, Objects, Presence, Topics, discovery
 from streamdet.delivery.outcome import Refused, Unreachable
-from streamdet.errors import DependencyError
+from streamdet.errors import ConfigError, DependencyError
 from streamdet.protocols import EventLog
 from streamdet.types import StoredEvent
 
@@ -58,14 +58,17 @@ class MqttDestination:
         except ImportError:
             raise DependencyError("MQTT needs the package paho-mqtt: pip install 'streamdet[mqtt]'") from None
         secret_of(config.password, config.password_file, "mqtt.password")  # a mistake is told before anything runs
+        if any(sign in config.host for sign in "@/ "):  # it would stand in every log
+            raise ConfigError(
+                "mqtt.host is a name or number only; prefix, user and password have settings of their own"
+            )
         self._config = config
         self._log = events
-        self._since_seq = since_seq
         self._cameras, self._facts = cameras, facts
         self._topics = Topics(config.prefix)
         self._presence: Presence | None = None
         self._objects = Objects()
-        self._taken = 0  # the last event that presence and objects have seen
+        self._witnessed = since_seq  # the last event that presence has seen
         self._protocol = 5
         self._most_unacknowledged = PUBLISHED_AT_ONCE
         self._client: Client | None = None
@@ -213,16 +216,18 @@ class MqttDestination:
 
     # ---------------------------------------------------------------------------------------------------------- sending
 
+    def witness(self, events: Sequence[StoredEvent]) -> None:
+        """Who is there is not known from a part of the events: counts are of all, whatever `only` says."""
+        for row in events:
+            if row.seq > self._witnessed and self._presence is not None:
+                self._presence.take(row, row.event.epoch)
+                self._witnessed = row.seq
+
     def send(self, events: Sequence[StoredEvent]) -> None:
         for row in events:
             messages = {self._publish(Message(self._topics.events(row.stream), row.json))}
-            if row.seq > self._taken or self._config.frigate:
-                event = row.event
-                if self._config.frigate:
-                    messages.add(self._publish(Message(self._topics.objects, self._objects.message(row, event))))
-                if row.seq > max(self._taken, self._since_seq) and self._presence is not None:
-                    self._presence.take(row, event.epoch)
-                self._taken = max(self._taken, row.seq)
+            if self._config.frigate:
+                messages.add(self._publish(Message(self._topics.objects, self._objects.message(row, row.event))))
             self._events.append((row.seq, messages))
             for message in messages:
                 self._message_of[message] = messages

@@ -53,13 +53,15 @@ def level(name: str) -> str:
 class Presence:
     """Which tracks are alive now and in which zones, from the events that went by; tells counts that changed.
 
-    Seeing an event twice changes nothing. Tracks of an earlier process are unknown here, so what it may have left at the
+    Seeing an event twice changes nothing. With a new epoch of a stream the tracks of the one before are over, even if the
+    event that said so was lost. Tracks of an earlier process are unknown here, so what it may have left at the
     broker is set to 0 at first (`known`: the streams, labels and zones there were).
     """
 
     def __init__(self, topics: Topics, known: Iterable[tuple[str, str, str | None]] = ()) -> None:
         self._topics = topics
         self._alive: dict[tuple[str, int, int], tuple[str, frozenset[str]]] = {}
+        self._epochs: dict[str, int] = {}
         self.seen: dict[str, tuple[set[str], set[str]]] = {}  # stream -> labels, zones
         self._told: dict[str, int] = {}
         self._all: set[str] = set()
@@ -69,6 +71,9 @@ class Presence:
     def take(self, event: StoredEvent, epoch: int) -> None:
         self._note(event.stream, event.label, event.zone)
         key = (event.stream, epoch, event.track)
+        if event.type != "end" and self._epochs.get(event.stream) != epoch:
+            self._epochs[event.stream] = epoch
+            self._alive = {one: how for one, how in self._alive.items() if one[0] != event.stream or one[1] == epoch}
         zones = self._alive.get(key, ("", frozenset[str]()))[1]
         if event.zone and event.type in ("enter", "dwell"):
             zones |= {event.zone}

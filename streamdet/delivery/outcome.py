@@ -33,6 +33,7 @@ class Destination(Protocol):
     handed over is done with: acknowledged, or refused for good (counted in `dead`). After an exception everything past it
     is handed over again. ``attend`` is called often (at least twice a second): look for acknowledgements and failures, do what
     is due; `caught_up`: there is nothing more to send. No call takes longer than its time-outs. ``address`` holds no secret.
+    One that has a method ``witness`` is shown all events first, also those that its `only` keeps away from ``send``.
     """
 
     window: int  # events handed over and not settled, at most

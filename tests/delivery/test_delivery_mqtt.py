@@ -22,6 +22,7 @@ from streamdet.config import Config, StoreConfig, from_tree
 from streamdet.delivery import Deliveries
 from streamdet.errors import ConfigError
 from streamdet.sinks.store import EventStore
+from streamdet.types import EventType
 
 pytestmark = [needs_mosquitto, pytest.mark.timeout(240)]
 
@@ -74,6 +75,30 @@ def test_events_arrive_over_tls_with_a_password(broker: Broker, subscriber: Subs
         first = subscriber.on("site/cams/court/events")[0]
         assert first == json.loads(store.query(newest_first=False)[0].json)
         assert store.cursor("mqtt") == 50
+
+
+def test_counts_are_of_all_events_whatever_is_wanted(broker: Broker, subscriber: Subscriber, tmp_path: Path) -> None:
+    with EventStore(tmp_path / "e.db") as store, Deliveries(plain(broker, only={"types": ["enter"]}), store):
+        wait_for(lambda: subscriber.last("streamdet/available") == b"online")
+        life: list[tuple[EventType, str | None]] = [
+            ("new", None),
+            ("enter", "pitch"),
+            ("leave", "pitch"),
+            ("end", None),
+        ]
+        for kind, zone in life[:2]:
+            store.append([event(1, type=kind, zone=zone)])
+        wait_for(lambda: subscriber.last("streamdet/court/pitch/ball") == b"1")
+        for kind, zone in life[2:]:
+            store.append([event(1, type=kind, zone=zone)])
+        wait_for(lambda: subscriber.last("streamdet/court/pitch/ball") == b"0")
+        wait_for(lambda: subscriber.last("streamdet/court/all") == b"0")
+        store.append([event(2)])
+        wait_for(lambda: subscriber.last("streamdet/court/ball") == b"1")
+        store.append([event(1, epoch=1)])  # the end of 2 never came, but its connection is over
+        store.append([event(1, epoch=1, type="end")])
+        wait_for(lambda: subscriber.last("streamdet/court/ball") == b"0")
+        assert [message["type"] for message in subscriber.on("streamdet/court/events")] == ["enter"]
 
 
 def test_availability_is_retained_and_the_will_says_offline(
