@@ -57,6 +57,12 @@ def exposition(desk: Desk, states: Sequence[CameraState], deliveries: Sequence[D
         "Seconds since the service started.",
         [({}, round(time.monotonic() - desk.started_s, 3))],
     )
+    page.add(
+        "streamdet_processing_silence_seconds",
+        "gauge",
+        "Seconds since the processing thread gave a sign of life; under 1 while all is well.",
+        [({}, round(time.monotonic() - desk.station.beat_s, 3))],
+    )
     _cameras(page, states)
     _frames(page, desk, states)
     _events(page, desk, deliveries)

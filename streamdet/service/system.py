@@ -53,9 +53,21 @@ def stale(states: list[CameraState], stale_s: float) -> list[str]:
     return reasons
 
 
+def unwell(desk: Desk) -> list[str]:
+    """What is wrong with the station, one sentence each: cameras may give frames that nobody looks at any more."""
+    stale_s = desk.config.serve.stale_s
+    still_s = time.monotonic() - desk.station.beat_s
+    reasons = stale(desk.states(), stale_s)
+    if still_s > stale_s:
+        reasons.append(
+            f"nothing is processed for {still_s:.0f} s: the model stands still, or is still being brought up"
+        )
+    return reasons
+
+
 async def health(request: Request) -> Response:
     desk: Desk = request.app.state.desk
-    reasons = await asyncio.to_thread(lambda: stale(desk.states(), desk.config.serve.stale_s))
+    reasons = await asyncio.to_thread(unwell, desk)
     told = [redact(reason) for reason in reasons] if request.scope["state"].get("known") else []
     body = Health(status="stale" if reasons else "ok", reasons=told)
     return Response(msgspec.json.encode(body), 503 if reasons else 200, media_type="application/json")
@@ -109,7 +121,7 @@ OPERATIONS = (
     Operation(
         "GET",
         "/healthz",
-        "200 while every camera that should run gives frames, else 503 with the reasons",
+        "200 while every camera that should run gives frames and they are processed, else 503 with the reasons",
         "station",
         raw=health,
         answer=Health,

@@ -257,6 +257,20 @@ def test_health_says_why(tmp_path: Path) -> None:
         assert waiting.status_code == 503
 
 
+def test_health_says_when_frames_come_and_nobody_looks_at_them(tmp_path: Path) -> None:
+    """A network that hangs: the cameras are well, the station is not."""
+    again = threading.Event()
+    with running(tmp_path, serve=ServeConfig(port=0, stale_s=3)) as up:
+        up.wait(lambda: up.client.get("/healthz").status_code == 200)
+        up.station._pipeline.order(lambda: again.wait(60) and None)
+        try:
+            up.wait(lambda: up.client.get("/healthz").status_code == 503)
+            assert any("nothing is processed" in why for why in up.client.get("/healthz").json()["reasons"])
+        finally:
+            again.set()
+        up.wait(lambda: up.client.get("/healthz").status_code == 200)
+
+
 def test_metrics_are_what_prometheus_reads(court: Running) -> None:
     answer = court.client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
