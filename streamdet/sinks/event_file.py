@@ -64,6 +64,7 @@ class EventFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.set_aside: Path | None = None
+        self._moved: Path | None = None  # a damaged file in whose place there is no new one yet
         self._readers: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
         prepare_folder(self.path)
@@ -98,24 +99,33 @@ class EventFile:
         return self._begin_anew()
 
     def _begin_anew(self) -> sqlite3.Connection:
-        """Set the damaged file aside and take over what can still be read of it."""
-        aside = self.path.with_name(f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+        """Set the damaged file aside and take over what can still be read of it. Goes on where it failed before."""
+        aside = self._moved or self.path.with_name(
+            f"{self.path.name}.damaged-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}"
+        )
         try:
-            for tail in ("", "-wal", "-shm"):
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(f"{self.path}{tail}", f"{aside}{tail}")
+            if self._moved is None:
+                for tail in ("", "-wal", "-shm"):
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(f"{self.path}{tail}", f"{aside}{tail}")
+                self._moved = aside
             connection = _opened(self.path)
         except OSError as error:
             raise unwritable(self.path, error) from None
         except sqlite3.Error as error:
             raise _refused(self.path, error) from None
         saved = _salvage(aside, connection)
-        self.set_aside = aside
+        self.set_aside, self._moved = aside, None
         log.error("event store %s was damaged: set aside as %s, %d events saved from it", self.path, aside.name, saved)
         return connection
 
+    @property
+    def down(self) -> bool:
+        """Whether a ``reopen`` failed: nothing can be written before one succeeds."""
+        return self._moved is not None
+
     def reopen(self) -> None:
-        """After damage was met while running: begin a new file. Raises OutputError."""
+        """After damage was met while running: begin a new file. Raises OutputError, and is to be called again then."""
         with self._lock:
             for connection in (*self._readers, self._writer):
                 with contextlib.suppress(sqlite3.Error):

@@ -42,6 +42,7 @@ class Upkeep:
         now_s = self._steady_s()
         if now_s < self._due_s:
             return {}
+        self._due_s = now_s + EVERY_S  # also if it fails
         floor = last_seq - self._config.keep_undelivered
         overtaken = {name: floor for name, seq in cursors.items() if seq < floor}
         for name in overtaken:

@@ -159,6 +159,7 @@ class EventStore:
             try:
                 if events or moved or dead:
                     self._file.write(events, moved, dead)
+                    moved, dead = {}, []  # what follows may fail: these are on disk
                     self._written(events)
                 self._keep_up()
             except sqlite3.Error as error:
@@ -178,9 +179,7 @@ class EventStore:
                 self._on_disk = events[-1].seq
             while self._waiting and self._waiting[0].seq <= self._on_disk:
                 self._waiting.popleft()
-            recovered = self._trouble is not None and bool(events)
-            if recovered:
-                self._trouble = None
+            recovered, self._trouble = self._trouble is not None, None
             self._changed.notify_all()
         if recovered:
             log.warning("event store %s: written again, nothing waits in memory any more", self.path)
@@ -197,7 +196,7 @@ class EventStore:
             first, self._trouble = self._trouble is None, str(error)
             waiting = len(self._waiting)
             self._changed.notify_all()
-        if is_damage(error):
+        if is_damage(error) or self._file.down:
             with contextlib.suppress(Exception):  # told again below, tried again in a second
                 self._file.reopen()
         now_s = time.monotonic()
@@ -211,9 +210,17 @@ class EventStore:
         return reminded_s
 
     def _keep_up(self) -> None:
+        """Raises sqlite3.Error for damage; other trouble (a full disk) leaves deleting for later and is no trouble of writing."""
         with self._changed:
             active = {name: self._cursors[name] for name in self._active}
-        for name, seq in self._upkeep(self._last_seq, active).items():
+        try:
+            overtaken = self._upkeep(self._last_seq, active)
+        except sqlite3.Error as error:
+            if is_damage(error):
+                raise
+            log.warning("event store %s: old events cannot be deleted now (%s)", self.path, error)
+            return
+        for name, seq in overtaken.items():
             self._overtaken[name] = self._overtaken.get(name, 0) + seq - active[name]
             self.advance(name, seq)
 

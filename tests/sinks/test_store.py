@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -317,6 +318,64 @@ def test_damage_met_only_later_loses_nothing_appended_then(
         assert {e.id for e in later} <= {row.id for row in store.query(limit=10_000)}
     with EventStore(path) as store:
         assert {e.id for e in later} <= {row.id for row in store.query(limit=10_000)}
+
+
+def test_damage_on_a_disk_that_is_full_just_then_is_mended_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from streamdet.sinks import event_file
+
+    path, opened, tries = tmp_path / "e.db", event_file._opened, []
+
+    def opened_later(file: Path) -> sqlite3.Connection:
+        tries.append(file)
+        if len(tries) < 3:
+            raise sqlite3.OperationalError("database or disk is full")
+        return opened(file)
+
+    with EventStore(path) as store:
+        early = store.append(event(number) for number in range(100))
+        assert store.sync(30)
+        monkeypatch.setattr(event_file, "_opened", opened_later)
+        broken = sqlite3.DatabaseError("database disk image is malformed")
+        broken.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        write = store._file.write
+
+        def once(*given: Any) -> None:
+            store._file.write = write  # type: ignore[method-assign]
+            raise broken
+
+        store._file.write = once  # type: ignore[method-assign]
+        later = store.append(event(number) for number in range(100, 200))
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline and not store.sync(1):
+            time.sleep(0.1)
+        assert store.status().state == "ok"
+        assert store.status().set_aside
+        assert len(tries) == 3
+        assert {e.id for e in (*early, *later)} == {row.id for row in store.query(limit=10_000)}
+    assert len(list(tmp_path.glob("*.damaged-*"))) >= 1
+
+
+def test_deleting_that_fails_neither_doubles_dead_letters_nor_is_called_trouble(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with EventStore(tmp_path / "e.db") as store:
+        store._upkeep._due_s = 0.0
+        monkeypatch.setattr(store._file, "delete", full)
+        given = store.append([event(1)])
+        assert store.sync(10)
+        (row,) = store.query()
+        store.bury("hook", row, "no")
+        store.append([event(2)])
+        assert store.sync(10)
+        time.sleep(1.5)
+        assert store.status().state == "ok"
+        assert [letter[1] for letter in store.dead_letters()] == [given[0].id]
+    assert caplog.text.count("cannot be deleted now") == 1
 
 
 def test_foreign_and_newer_files_are_left_alone(tmp_path: Path) -> None:
