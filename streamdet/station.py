@@ -6,6 +6,7 @@ import contextlib
 import logging
 import threading
 import time
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from streamdet.assemble import make_detector
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 
 AGAIN_AFTER_S = 10.0  # a camera that failed by a fault in here is started again after so long
 BEAT_S = 0.5
+AT_START = (
+    "model", "gpu", "store", "serve", "pictures", "live.turn_s", "record.dir", "record.keep", "broadcast.segments",
+    "broadcast.keep",
+)  # settings that are read once  # fmt: skip
 
 
 class Station:
@@ -173,8 +178,10 @@ class Station:
 
         Raises ConfigError or DependencyError, and then nothing was changed.
         """
-        for name, camera in config.cameras.items():
-            Camera(name, camera, config)  # a mistake is told before anything is touched
+        for name, camera in config.cameras.items():  # a mistake is told before anything is touched
+            fresh = Camera(name, camera, config)
+            fresh.check_rules(fresh.rules, self.detector)
+        check_broadcast(config.broadcast, alone=len(config.cameras) <= 1)
         said = [] if self.deliveries is None else self.deliveries.reload(config)
         with self._lock:
             before, self.config = self.config, config
@@ -189,9 +196,9 @@ class Station:
                     said.append(f"camera {name}: {what}")
                     self._renew(self._cameras[name], camera, config, what)
         said += [
-            f"{node}: takes effect at the next start"
-            for node in ("model", "store", "serve")
-            if getattr(before, node, None) != getattr(config, node, None)
+            f"{setting}: takes effect at the next start"
+            for setting in AT_START
+            if attrgetter(setting)(before) != attrgetter(setting)(config)
         ]
         return said
 

@@ -157,6 +157,23 @@ def test_reload_touches_only_what_changed(tmp_path: Path) -> None:
         assert {camera.name for camera in station.cameras()} == {"a", "b", "d"}
 
 
+def test_a_reload_with_a_mistake_changes_nothing_and_may_be_mended(tmp_path: Path) -> None:
+    def zoned(classes: list[str], **more: Any) -> Config:
+        zone = {"name": "whole", "polygon": [[0, 0], [1, 0], [1, 1]], "classes": classes}
+        return configured(tmp_path, {"a": {"source": "demo", "zones": [zone]}, "b": {"source": "demo"}}, **more)
+
+    before = configured(tmp_path, {"a": {"source": "demo"}})
+    with running(before) as station:
+        with pytest.raises(ConfigError, match="dragon"):
+            station.reload(zoned(["dragon"]))
+        assert station.config is before
+        assert [camera.name for camera in station.cameras()] == ["a"]
+        wait_for(lambda: status(station, "a").frames > 5)
+        assert station.reload(zoned([])) == ["camera a: zones and lines", "camera b: added"]
+        said = station.reload(zoned([], **{"record.dir": str(tmp_path / "clips")}))
+    assert "record.dir: takes effect at the next start" in said
+
+
 def test_a_fault_in_one_camera_ends_no_other(tmp_path: Path) -> None:
     with running(configured(tmp_path, {"a": {"source": "demo"}, "b": {"source": "demo"}})) as station:
         wait_for(lambda: all(camera.frames > 5 for camera in station.cameras()))
