@@ -16,6 +16,15 @@ def write(tmp_path: Path, text: str) -> Path:
     return file
 
 
+def test_a_camera_may_be_called_by_a_number(tmp_path: Path) -> None:
+    assert load(write(tmp_path, "cameras: {1: {source: x}}")).cameras["1"].source == "x"
+
+
+def test_merged_keys_are_no_twins(tmp_path: Path) -> None:
+    cameras = load(write(tmp_path, "cameras: {a: &a {source: x, fps: 5}, b: {<<: *a, fps: 3}}")).cameras
+    assert [(camera.source, camera.fps) for camera in cameras.values()] == [("x", 5), ("x", 3)]
+
+
 def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:
     config = with_values(Config(), {"sources": ["a.mp4"], "tiles.look": "all", "model.conf": {"ball": 0.4}})
     assert load(write(tmp_path, to_yaml(config))) == config
@@ -31,6 +40,10 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:
         ("rules: {zones: [{name: a, polygon: [[0, 0], [1]]}]}", r"rules\.zones\[0\]\.polygon\[1\]"),
         ("rules: {zones: [{polygon: []}]}", r"missing key"),
         ("nonsense: 1", r"unknown key `nonsense`"),
+        ("cameras: {court: {sorce: x}}", r"cameras\.court: unknown key `sorce`"),
+        ("cameras: {a/b: {source: x}}", r"'a/b' cannot be a camera's name"),
+        ("cameras: {a: {source: x}, b: {source: x, fps: much}}", r"cameras\.b\.fps: Expected `float"),
+        ("cameras:\n  a: {source: x}\n  a: {source: y}", r"line 3.*'a' is there twice"),
         ("a: [", r"line 1.*not valid YAML"),
         ("- 1", r"Expected `object`"),
     ],

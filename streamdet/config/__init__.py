@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from streamdet.config.cameras import CameraConfig, LiveConfig
+from streamdet.config.cameras import CameraConfig, CameraName, LiveConfig
 from streamdet.config.delivery import (
     EventLogConfig,
     KafkaConfig,
@@ -133,8 +133,22 @@ def from_text(text: str, *, origin: str = "configuration") -> Config:
 def _tree_of(text: str, origin: str) -> Any:
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        """Of two cameras of one name YAML would silently forget the first."""
+
+        def compose_mapping_node(self, anchor: Any) -> Any:
+            node = super().compose_mapping_node(anchor)
+            seen: set[str] = set()
+            for key, _ in node.value:
+                if isinstance(key, yaml.ScalarNode) and key.value in seen and key.value != "<<":
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"'{key.value}' is there twice; leave one away", key.start_mark
+                    )
+                seen.add(str(key.value))
+            return node
+
     try:
-        return _keys_as_words(yaml.safe_load(text) or {})
+        return _keys_as_words(yaml.load(text, Loader) or {})
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-01
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -142,10 +156,13 @@ def _tree_of(text: str, origin: str) -> Any:
 
 
 def _keys_as_words(tree: Any) -> Any:
-    """YAML 1.1 reads the key in ``on: [new]`` as True; no key of ours is anything but a word."""
+    """YAML 1.1 reads the key in ``on: [new]`` as True, a camera called 1 as a number; no key of ours is anything but a word."""
     if isinstance(tree, dict):
-        words = {True: "on", False: "off"}
-        return {words[key] if isinstance(key, bool) else key: _keys_as_words(value) for key, value in tree.items()}
+
+        def word(key: Any) -> Any:
+            return ("off", "on")[key] if isinstance(key, bool) else str(key) if isinstance(key, int) else key
+
+        return {word(key): _keys_as_words(value) for key, value in tree.items()}
     return [_keys_as_words(value) for value in tree] if isinstance(tree, list) else tree
 
 
@@ -155,7 +172,24 @@ def from_tree(tree: Any, *, origin: str = "configuration") -> Config:
     try:
         return msgspec.convert(move_addresses(_with_words(tree)), Config, dec_hook=read)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {_readable(str(error))}") from None
+        raise ConfigError(f"{origin}: {_with_camera(_readable(str(error)), tree)}") from None
+
+
+def _with_camera(said: str, tree: Any) -> str:
+    """msgspec says ``cameras[...]`` whichever camera it is: name it."""
+    if not said.startswith(("cameras[...]", "cameras: ")) and "in `$.cameras`" not in said:
+        return said
+    for name, camera in tree["cameras"].items() if isinstance(tree.get("cameras"), dict) else ():
+        try:
+            msgspec.convert(str(name), CameraName)
+        except msgspec.ValidationError:
+            return f"cameras: '{name}' cannot be a camera's name; use up to 64 letters (a-z), digits, - and _"
+        try:
+            msgspec.convert(camera, CameraConfig, dec_hook=read)
+        except msgspec.ValidationError as error:
+            path, _, text = _readable(str(error)).rpartition(": ")
+            return f"cameras.{name}{'.' + path if path else ''}: {text}"
+    return said
 
 
 _SAY_OFF = (("source", "hwaccel"), ("motion", "compensate"))  # settings of which "off" is a value
