@@ -26,7 +26,8 @@ class ServeConfig(Node, frozen=True):
         str
     ] = []  # names under which the page is reached, if it is by others than 127.0.0.1, localhost and `host`
     overlay: str | None = (
-        None  # what the page changes (zones, cameras) is kept there; None: CONFIG.page.json beside the config
+        None  # what the page changes (zones, cameras) is kept there; None: CONFIG.page.json beside CONFIG.yaml, as a service
+        # with a STATE_DIRECTORY (systemd, container) in that
     )
     camera_hosts: list[
         str

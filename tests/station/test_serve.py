@@ -18,6 +18,7 @@ import pytest
 
 from streamdet.commands.serve import Settings, Watch
 from streamdet.config import Config
+from streamdet.overlay import overlay_path
 from streamdet.station import Station
 
 CONFIG = """
@@ -159,6 +160,21 @@ def test_a_full_disk_loses_no_camera(tmp_path: Path) -> None:
         kept = store.query(limit=1000)
     assert kept, "events are kept whatever becomes of a sink"
     assert said.count(b"No space left on device") <= 2
+
+
+def test_a_service_keeps_what_the_page_changes_where_it_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The unit's ProtectSystem=strict, like a configuration mounted into a container, makes /etc read-only."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    beside = tmp_path / "station.page.json"
+    assert overlay_path(Config(), tmp_path / "station.yaml") == beside
+    monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/streamdet:/var/lib/other")
+    assert overlay_path(Config(), tmp_path / "station.yaml") == Path("/var/lib/streamdet/station.page.json")
+    beside.touch()  # from before there was a unit
+    assert overlay_path(Config(), tmp_path / "station.yaml") == beside
+    assert "StateDirectory=" in printed("--print-unit")
+    assert "STATE_DIRECTORY=/var/lib/streamdet" in printed("--print-containerfile")
 
 
 def printed(option: str) -> str:
