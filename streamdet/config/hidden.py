@@ -8,7 +8,7 @@ from typing import Any
 __all__ = ["Hidden", "HiddenAddress", "read", "shown", "written"]
 
 STARS = "***"
-_SECRET_KEYS = frozenset({"password", "token", "secret"})  # nodes that keep them as plain text
+_SECRET_KEYS = ("password", "token", "secret", "key.pem")  # ends of keys whose text is plain, kafka.options among them
 
 
 class Hidden:
@@ -75,5 +75,5 @@ def shown(tree: Any, redact: Any, key: str = "") -> Any:
     if isinstance(tree, list | tuple):
         return [shown(value, redact, key) for value in tree]
     if isinstance(tree, str):
-        return STARS if key in _SECRET_KEYS and not tree.startswith("${") else redact(tree)
+        return STARS if key.endswith(_SECRET_KEYS) and not tree.startswith("${") else redact(tree)
     return tree

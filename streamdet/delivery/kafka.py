@@ -61,7 +61,7 @@ class KafkaDestination:
         self._under_way.clear()
         self._failure = None
         try:
-            self._producer = Producer(self._settings(), logger=log)
+            self._producer = Producer(self._settings(), logger=_Quiet(log))
             self._producer.list_topics(self._config.topic, timeout=CONNECT_S)
         except KafkaException as error:
             self._producer_failed()
@@ -154,6 +154,13 @@ class KafkaDestination:
         if self._producer is not None:
             self._producer.poll(0)
             self.close()
+
+
+class _Quiet(logging.LoggerAdapter[logging.Logger]):
+    """librdkafka's own lines, several for every attempt: a broker that is away for days must fill no log. We tell of it."""
+
+    def log(self, level: int, msg: object, *args: object, **more: Any) -> None:
+        super().log(logging.DEBUG, msg, *args, **more)
 
 
 def _is_about_the_event(error: Any) -> bool:

@@ -46,6 +46,13 @@ def test_an_address_is_short_for_settings(address: str, node: str, expected: dic
     assert with_values(config, {"tiles.look": "all"}).mqtt == config.mqtt
 
 
+def test_settings_of_librdkafka_are_shown_without_their_secrets() -> None:
+    options = {"sasl.password": "kafkapw", "ssl.key.pem": "kafkapw", "sasl.mechanism": "PLAIN"}
+    printed = to_yaml(from_tree({"kafka": {"brokers": "b:1", "options": options}}))
+    assert "kafkapw" not in printed
+    assert "PLAIN" in printed
+
+
 def test_several_at_once_and_a_file() -> None:
     events = ["mqtt://b", "e.jsonl", "https://h/x?a=1", "https://h/y", "postgresql://u@h/db"]
     config = with_values(Config(), {"output.events": events})

@@ -53,6 +53,16 @@ def read(brokers: str, topic: str, count: int, *, wait_s: float = 60) -> list[An
     return messages
 
 
+def test_a_broker_that_is_away_fills_no_log(store: EventStore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with Deliveries(
+        from_tree({"kafka": {"brokers": f"127.0.0.1:{free_port()}"}, "store": {"drain_s": 0}}), store
+    ) as all_:
+        wait_for(lambda: all_.status()[0].failures >= 2, 90)
+    assert "brokers are down" in caplog.text
+    assert len(caplog.records) <= 4, caplog.text
+
+
 def test_events_arrive_keyed_by_stream_in_order(brokers: str, store: EventStore) -> None:
     with Deliveries(to(brokers), store) as deliveries:
         given = [store.append([event(n, stream=f"cam{n % 3}")])[0] for n in range(600)]
