@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Self
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from streamdet.config import ServeConfig
 from streamdet.errors import ConfigError, StartupError
@@ -18,6 +20,7 @@ from streamdet.service.guard import Keys, is_local
 
 __all__ = ["Server", "keys_of"]
 
+HEAD_S = 20.0  # for a request to say what it wants
 _UP_S = 20.0
 _DOWN_S = 4  # for viewers to be told and answers to be finished
 _SHORTEST_TOKEN = 12
@@ -43,6 +46,32 @@ def keys_of(serve: ServeConfig) -> Keys:
     return Keys(token)
 
 
+class _Impatient(H11Protocol):
+    """uvicorn waits for ever for a request's head: connections that say nothing would take all places there are."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._late = self.loop.call_later(HEAD_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        begun = (
+            repr(self.conn.their_state) == "IDLE"
+        )  # a head that is not complete yet; a WebSocket is none of ours any more
+        if not begun and self._late is not None:
+            self._late.cancel()
+            self._late = None
+        elif begun and self._late is None and self in self.connections:
+            self._late = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self._late is not None:
+            self._late.cancel()
+
+
 class Server:
     """Listens once entered, and is gone once left: viewers are told, answers under way are finished.
 
@@ -63,6 +92,7 @@ class Server:
             ws_max_size=65_536,
             ws_ping_interval=20.0,
             ws_ping_timeout=20.0,
+            http=_Impatient,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=_DOWN_S,
             limit_concurrency=serve.viewers + 100,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -144,6 +146,29 @@ def test_another_sites_page_may_not_look(court: Running) -> None:
     assert court.client.get("/", headers=link).status_code == 200  # a link in a mail
     with pytest.raises(InvalidStatus):
         connect(court.url.replace("http", "ws") + "/api/live", origin="http://evil.example", open_timeout=30)  # type: ignore[arg-type]
+
+
+def test_who_connects_and_says_nothing_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places are counted by connection: without this, some hundred silent ones lock out everybody, for ever."""
+    monkeypatch.setattr("streamdet.service.server.HEAD_S", 1.0)
+    with running(tmp_path) as up:
+        address = ("127.0.0.1", up.client.base_url.port or 80)
+        with contextlib.ExitStack() as opened:
+            silent = [opened.enter_context(socket.create_connection(address, 30)) for _ in range(5)]
+            for connection in silent[1:]:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: ")
+            for connection in silent:
+                assert connection.recv(100) == b""
+            well = opened.enter_context(socket.create_connection(address, 30))
+            well.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert b"HTTP/1.1" in well.recv(10_000)
+            well.sendall(b"GET /")  # a second head that never ends
+            while well.recv(10_000):
+                pass
+        with connect(up.url.replace("http", "ws") + "/api/live") as live:  # which says nothing either, and stays
+            until_s = time.monotonic() + 3
+            while time.monotonic() < until_s:
+                assert live.recv(timeout=10)
 
 
 def test_large_bodies_are_refused_with_or_without_their_length(court: Running) -> None:
