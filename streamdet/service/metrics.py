@@ -172,6 +172,9 @@ def _events(page: _Page, desk: Desk, deliveries: Sequence[Delivery]) -> None:
         page.add("streamdet_store_events", "gauge", "Events in the store.", [({}, status.events)])
         page.add("streamdet_store_bytes", "gauge", "Bytes the store takes on disk.", [({}, status.disk_bytes)])
         page.add("streamdet_store_queue", "gauge", "Events not on disk yet.", [({}, status.in_memory)])
+        page.add(
+            "streamdet_store_writable", "gauge", "0 while events wait in memory.", [({}, float(status.state == "ok"))]
+        )
         page.add("streamdet_store_lost_total", "counter", "Events that never reached the disk.", [({}, status.lost)])
     pending = [({"destination": one.name}, one.pending) for one in deliveries]
     page.add("streamdet_delivery_queue", "gauge", "Events a destination has not taken yet.", pending)

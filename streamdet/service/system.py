@@ -53,12 +53,15 @@ def stale(states: list[CameraState], stale_s: float) -> list[str]:
     return reasons
 
 
+_STILL_S = 3.0  # a sign comes every half second; a busy machine is no dead one
+
+
 def unwell(desk: Desk) -> list[str]:
     """What is wrong with the station, one sentence each: cameras may give frames that nobody looks at any more."""
     stale_s = desk.config.serve.stale_s
     still_s = time.monotonic() - desk.station.beat_s
     reasons = stale(desk.states(), stale_s)
-    if still_s > stale_s:
+    if still_s > max(stale_s, _STILL_S):
         reasons.append(
             f"nothing is processed for {still_s:.0f} s: the model stands still, or is still being brought up"
         )

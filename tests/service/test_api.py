@@ -282,6 +282,8 @@ def test_metrics_are_what_prometheus_reads(court: Running) -> None:
         'streamdet_camera_state{stream="court",state="running"} 1',
         'streamdet_reconnects_total{stream="court"} 0',
         "streamdet_store_queue",
+        "streamdet_store_writable 1",
+        "streamdet_processing_silence_seconds",
     ):
         assert part in text
     promtool = shutil.which("promtool")
