@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote
 
 import msgspec
 
 from streamdet.assemble import make_line, open_source
 from streamdet.config import CameraConfig, Config, RulesConfig, reveal
+from streamdet.enduring import Enduring
 from streamdet.errors import ConfigError, SourceOpenError, redact
 from streamdet.parts import sinks_of
 from streamdet.places import SourceSpec, sources_of
-from streamdet.protocols import Detector
+from streamdet.protocols import Detector, Sink
 from streamdet.sources.reconnect import Reconnecting
 from streamdet.stream import Stream
 
@@ -94,11 +96,15 @@ class Camera:
         line.rules = recorded_rules(line.rules, recorder, store)
         sinks = sinks_of(self.name, config, source.info, store=store, hub=hub, recorder=recorder)
         alone = len(config.cameras) == 1
-        self.broadcast = broadcast_of(
-            shelves, config.broadcast, self.name, live=True, alone=alone, on_demand=config.serve.enabled
-        )
-        if self.broadcast is not None:
-            sinks.append(self.broadcast)
+
+        def broadcast() -> BroadcastSink | None:
+            self.broadcast = broadcast_of(
+                shelves, config.broadcast, self.name, live=True, alone=alone, on_demand=config.serve.enabled
+            )
+            return self.broadcast
+
+        if broadcast() is not None:
+            sinks.append(Enduring(cast(Callable[[], Sink], broadcast), f"{self.name}: the annotated stream"))
         self.stream = Stream(source, line, sinks, fps=self.settings.fps, share=self.settings.share)
         self.reason = None
         return self.stream

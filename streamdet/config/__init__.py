@@ -285,7 +285,7 @@ def _expand(tree: Any, origin: str, path: tuple[str, ...] = ()) -> Any:
         return [_expand(value, origin, path) for value in tree]
     if not isinstance(tree, str):
         return tree
-    revealed = reveal(tree, origin)
+    revealed = reveal(tree, f"{origin}: {'.'.join(path)}" if path else origin)
     return tree if path[:1] == ("cameras",) and path[2:] in _HOW_TO_REACH else revealed
 
 
