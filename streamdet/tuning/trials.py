@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from streamdet.assemble import LOOK_BACK
 from streamdet.config import Config, with_values
 from streamdet.inputspec import InputSpec
 from streamdet.scoring.evaluate import evaluate
@@ -19,7 +20,7 @@ from streamdet.scoring.labels import Found, Labels, read_frames_jsonl
 from streamdet.scoring.score import point_score
 from streamdet.tuning.sizes import ObjectSizes
 
-__all__ = ["Candidate", "Trial", "candidates", "run_once", "score"]
+__all__ = ["Candidate", "Trial", "candidates", "run_once", "score", "steady_fps"]
 
 NETWORK_PX = 6.0  # an object this large at the network is surely seen ...
 LEAST_PX = 3.0  # ... and below this hopeless
@@ -125,20 +126,34 @@ def run_once(config: Config, trial: Trial, *, frames: int, seconds: float, first
     if first:
         values["output.frames"] = str(trial.file)
     run = Run(with_values(config, values))
+    stopped = False
     times: list[float] = []
     tiles: list[tuple[int, int]] = []
     for result in run:
         times.append(time.perf_counter())
         tiles.append((len(result.tiles), result.tiles.of) if result.tiles is not None else (0, 0))
         if times[-1] - times[0] > seconds and len(times) > WARM_UP + 4:
+            stopped = True
             run.stop()
-    skip = min(WARM_UP, max(0, len(times) - 3))
-    if len(times) - skip > 1:
-        trial.fps.append((len(times) - 1 - skip) / (times[-1] - times[skip]))
+    assert run.assembled is not None
+    held = 0 if stopped or run.assembled.specs[0].still else config.tracker.look_back
+    trial.fps.append(steady_fps(times, LOOK_BACK if held is None else held) or run.summary["streams"][0]["fps"])
     if first:
         trial.frames = len(times)
-        later = np.array(tiles[skip:], np.float64).reshape(-1, 2)
+        later = np.array(tiles[min(WARM_UP, max(0, len(times) - 3)) :], np.float64).reshape(-1, 2)
         trial.tiles_run, trial.tiles_of = later.mean(axis=0).tolist() if len(later) else (0.0, 0.0)
+
+
+def steady_fps(times: Sequence[float], held: int) -> float | None:
+    """Results per second after the warm-up, given when each came; None for too few.
+
+    The last `held` come all at once when the clip ends: they were looked at before.
+    """
+    times = times[: len(times) - held] if held else times
+    skip = min(WARM_UP, max(0, len(times) - 3))
+    if len(times) - skip < 2 or times[-1] <= times[skip]:
+        return None
+    return (len(times) - 1 - skip) / (times[-1] - times[skip])
 
 
 def score(

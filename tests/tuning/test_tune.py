@@ -16,7 +16,7 @@ from streamdet.errors import ConfigError, UsageError
 from streamdet.inputspec import InputSpec
 from streamdet.tuning.anchors import USUAL, evolve_anchors, fit_anchors, kmeans_anchors, score_anchors
 from streamdet.tuning.sizes import ObjectSizes, sizes_from_labels
-from streamdet.tuning.trials import Candidate, Trial, candidates
+from streamdet.tuning.trials import Candidate, Trial, candidates, steady_fps
 from streamdet.tuning.tune import choose
 
 
@@ -155,6 +155,13 @@ def test_a_data_set_is_tuned_on_its_own_pictures(tmp_path: Path, capsys: pytest.
     record = json.loads((tmp_path / "out" / "tune.json").read_text())
     assert record["frames"] == 4
     assert all(way["tiles.look"] == "all" for way in record["trials"])
+
+
+@pytest.mark.parametrize(("frames", "held"), [(20, 6), (12, 6), (150, 6), (20, 0)])
+def test_results_that_come_at_once_at_the_end_make_nothing_faster(frames: int, held: int) -> None:
+    done = [0.1 * min(number + held, frames - 1) for number in range(frames)]  # 10 frames a second, told `held` later
+    assert steady_fps(done, held) == pytest.approx(10)
+    assert steady_fps(done[:held], held) is None
 
 
 def test_what_cannot_be_tuned_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
