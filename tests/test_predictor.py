@@ -163,6 +163,13 @@ def test_films_are_no_pictures(tmp_path: Path, dot_model: str) -> None:
             list(streamdet.predict(source, model=dot_model))
 
 
+def test_a_folder_of_damaged_pictures_is_no_empty_answer(tmp_path: Path, dot_model: str) -> None:
+    for name in ("a.jpg", "b.png"):
+        (tmp_path / name).write_bytes(b"\xff\xd8nothing")
+    with pytest.raises(SourceOpenError, match="none of its 2 pictures"):
+        list(streamdet.predict(tmp_path, model=dot_model))
+
+
 @pytest.mark.parametrize("model", ["motion", "tiny"])
 def test_networks_for_movers_say_so(model: str, photo: Path) -> None:
     with pytest.raises(UsageError, match=r"what moves.*give a network"):

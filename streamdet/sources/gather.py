@@ -69,11 +69,16 @@ def _named(uri: str, config: SourceConfig) -> Iterator[Item]:
     if (images := expand_images(uri)) is not None:
         if not images:
             raise SourceOpenError(f"cannot use {uri}: it holds films and no pictures; use streamdet.run for films")
+        used = 0
         for path in images:
             try:
-                yield from _of_file(path, config)
+                for item in _of_file(path, config):
+                    used += 1
+                    yield item
             except SourceOpenError as error:  # one of many: the others are not lost for it
                 _LOG.warning("%s", error)
+        if not used:
+            raise SourceOpenError(f"cannot use {uri}: none of its {len(images)} pictures can be read; see above why")
         return
     path = Path(uri).expanduser()
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not header_of_file(path):

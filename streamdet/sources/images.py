@@ -132,9 +132,9 @@ class _Pictures:
         self._first = next(self._reading, None)
         if self._first is not None:
             return self._first[1].picture.wh
-        what = "it" if len(paths) == 1 else f"none of its {len(paths)} images"
-        why = f"cannot be read ({self._first_complaint[1]})" if self._first_complaint else "is there"
-        raise SourceOpenError(f"cannot use {name}: {what} {why}; open it in a viewer to check")
+        what = "it cannot be read" if len(paths) == 1 else f"none of its {len(paths)} images can be read"
+        why = self._first_complaint[1] if self._first_complaint else "it is not there"
+        raise SourceOpenError(f"cannot use {name}: {what} ({why}); open it in a viewer to check")
 
     def _read(self, paths: Sequence[Path]) -> Iterator[tuple[int, Still]]:
         for position, path in enumerate(paths):

@@ -81,6 +81,8 @@ def widen(model: str | os.PathLike[str], channels: str, *, out: str | os.PathLik
         raise DependencyError("widening needs onnx, which is not installed; `pip install 'streamdet[tune]'`") from None
     names = extra_channels(channels)
     source = Path(model)
+    if not source.is_file():
+        raise ModelError(f"the model file {model} does not exist; give the path of an .onnx file")
     target = Path(out) if out is not None else source.with_name(f"{source.stem}_wide.onnx")
     if target.suffix.lower() != ".onnx":
         raise UsageError(f"--out {target}: give a name that ends in .onnx")

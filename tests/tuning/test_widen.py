@@ -193,7 +193,9 @@ def test_new_channels_lie_on_the_grid_of_the_colours(name: str, apart: bool) -> 
     np.testing.assert_allclose(after, before, atol=1e-4)
 
 
-def test_what_cannot_be_widened_is_refused_in_one_sentence() -> None:
+def test_what_cannot_be_widened_is_refused_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["widen", ".", "--channels", "rgb+difference"]) == 3
+    assert "does not exist" in capsys.readouterr().err
     flat = graph_of([node("Flatten", "x", "f"), node("MatMul", "f w", "y")], [weights("w", 3 * SIDE * SIDE, 4)])
     with pytest.raises(
         ModelError, match=r"no convolution is in reach of the input 'x' \(what comes first is Flatten\)"
