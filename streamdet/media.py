@@ -92,13 +92,13 @@ def broadcast_of(
     return BroadcastSink(outlets, encoder, live=live, real_time=real_time)
 
 
-def look_at_hls(sink: BroadcastSink, timeout_s: float) -> None:
-    """Somebody wants the HLS of this stream: it is written from now on, for a while. Waits so long for the playlist."""
+def look_at_hls(sink: BroadcastSink) -> None:
+    """Somebody wants the HLS of this stream: it is written from now on, for a while."""
     from streamdet.sinks.hls import HlsOutlet
 
     for outlet in sink.outlets:
         if isinstance(outlet, HlsOutlet):
-            outlet.wake(timeout_s)
+            outlet.wake()
 
 
 def check_broadcast(config: BroadcastConfig, *, alone: bool) -> None:

@@ -126,12 +126,12 @@ class Station:
             },
         }
 
-    def look_at_hls(self, name: str, timeout_s: float = 0.0) -> None:
-        """Somebody watches this camera by HLS; waits for its playlist, no longer than `timeout_s`. Raises UsageError."""
+    def look_at_hls(self, name: str) -> None:
+        """Somebody watches this camera by HLS: it is written from now on, for a while. Raises UsageError."""
         with self._lock:
             sink = self._camera(name).broadcast
         if sink is not None:
-            look_at_hls(sink, timeout_s)
+            look_at_hls(sink)
 
     # ------------------------------------------------------------------------------------------------ while it is running
 

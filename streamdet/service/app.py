@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -36,6 +37,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *events.OPERATIONS,
     *media.OPERATIONS,
 )
+_WORKERS = 32  # calls at once that wait for a disk, a name server or a picture
 _TRIES, _TRIES_S = 10, 60.0  # wrong tokens in so many seconds, from anywhere: then nobody may try
 
 
@@ -50,7 +52,9 @@ def make_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        arrivals = Arrivals(desk.hub, asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_WORKERS, "service-work"))  # asyncio's own has six on two cores
+        arrivals = Arrivals(desk.hub, loop)
         with desk.hub.listen(arrivals.heard):
             desk.arrivals = arrivals
             yield

@@ -48,12 +48,22 @@ async def hls(request: Request) -> Response:
     await asyncio.to_thread(desk.state, camera)
     if desk.config.broadcast.hls is None:
         raise Refusal(404, "there is no HLS: broadcast.hls names no folder; /cameras/NAME/mjpeg needs none")
-    await asyncio.to_thread(desk.station.look_at_hls, camera, PLAYLIST_S if name.endswith(".m3u8") else 0.0)
+    await asyncio.to_thread(desk.station.look_at_hls, camera)
     kind = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(m3u8|ts|m4s|mp4)", name)
     file = Path(desk.config.broadcast.hls).expanduser() / camera / name
-    if kind is None or not await asyncio.to_thread(file.is_file):
+    wait_s = PLAYLIST_S if kind is not None and kind[1] == "m3u8" else 0.0
+    if kind is None or not await _there(desk, file, wait_s):
         raise Refusal(404, "there is no such playlist or segment (yet, or any more)")
     return FileResponse(file, media_type=_HLS_TYPES[kind[1]], headers={"cache-control": "no-cache"})
+
+
+async def _there(desk: Desk, file: Path, wait_s: float) -> bool:
+    """Whether there is such a file, or comes to be within `wait_s`; who waits holds no thread that others need."""
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + wait_s
+    while not (there := await asyncio.to_thread(file.is_file)) and clock() < until_s and not desk.stopping.is_set():
+        await asyncio.sleep(0.1)
+    return there
 
 
 OPERATIONS = (

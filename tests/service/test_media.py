@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from station_up import running
+
+from streamdet.config import CameraConfig
 
 
 @pytest.mark.timeout(200)
@@ -56,3 +59,17 @@ def test_hls_is_written_from_the_first_who_looks_on(tmp_path: Path) -> None:
         assert found.status_code == 200
         segments = [line for line in found.text.splitlines() if line and not line.startswith("#")]
         assert up.client.get(f"/cameras/court/hls/{segments[0]}").status_code == 200
+
+
+def test_who_waits_for_a_dead_cameras_hls_keeps_nobody_else_waiting(tmp_path: Path) -> None:
+    cameras = {"gate": CameraConfig(source="rtsp://127.0.0.1:9/x")}
+    settings = {"broadcast.hls": str(tmp_path / "hls")}
+    with running(tmp_path, cameras=cameras, settings=settings) as up, ThreadPoolExecutor(40) as callers:
+        waiting = [callers.submit(up.client.get, "/cameras/gate/hls/live.m3u8") for _ in range(40)]
+        up.wait(lambda: any(call.running() for call in waiting))
+        answered = 0
+        while not any(call.done() for call in waiting):
+            assert up.client.get("/api/cameras").status_code == 200
+            answered += 1
+        assert answered > 3
+        assert {call.result().status_code for call in waiting} == {404}
