@@ -18,7 +18,7 @@ __all__ = ["Mask", "coco_rle", "polygons", "union"]
 
 Bool = NDArray[np.bool_]
 I64 = NDArray[np.int64]
-SIMPLER_PX = 0.7  # by how much an outline may be off where that saves a corner ...
+SIMPLER_PX = 0.8  # by how much an outline may be off where that saves a corner ...
 SIMPLER_SHARE = 0.02  # ... but by no more than this share of the object's narrower side
 
 
