@@ -160,6 +160,9 @@ class Pipeline:
                 yield from self._turn(waiting)
             elif not busy and (self._running or self._endless):
                 self._arrived.wait(0.5)
+        if not self._aborting:  # stopped in the middle: what was held back of a recording is told
+            for stream in list(self._running):
+                yield from stream.drain()
 
     # ------------------------------------------------------------------------------------------- live streams together
 

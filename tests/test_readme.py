@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -75,3 +76,13 @@ def test_its_configuration_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (block,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
     (tmp_path / "cameras.yaml").write_text(block)
     assert set(load(tmp_path / "cameras.yaml").cameras) == {"court", "gate"}
+
+
+def test_its_tables_are_what_the_records_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "readme_tables.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -243,7 +243,8 @@ class Watch:
         station = self._station
         if station.ready.is_set() and not self._told_ready:
             self._told_ready = True
-            log.warning("running %d cameras", len(station.cameras()))
+            count = len(station.cameras())
+            log.warning("running %d camera%s", count, "" if count == 1 else "s")
             notify("READY=1", f"STATUS={len(station.cameras())} cameras")
         wanted_s = watchdog_s()
         now_s = time.monotonic()

@@ -227,10 +227,12 @@ def test_frames_held_back_for_what_follows_all_come_in_order(held: int) -> None:
 def test_a_run_that_is_stopped_writes_what_was_held_back() -> None:
     sink = Basket()
     pipeline = Pipeline([make(Camera(count=40), sinks=[sink], held=3)])
+    seen = []
     for result in pipeline:
+        seen.append(result.frame.index)
         if result.frame.index == 9:
             pipeline.stop()
-    assert sink.indices == list(range(13))
+    assert sink.indices == seen == list(range(13))
     zones = pipeline.done[0].counts["zones"]
     assert zones["yard"]["occupancy"] == {"thing": 12}, "who was in the zone in the last frame that was told"
 
