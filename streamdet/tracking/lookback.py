@@ -116,7 +116,7 @@ class Lookback(Generic[T]):
         found = believed & tracks.seen
         filled, xyxy, velocity_xy = self._fill(moment, believed & ~tracks.seen)
         for row in np.flatnonzero(found).tolist():
-            if lives[row].box is None:
+            if lives[row].box is None or lives[row].frames_ago >= LONGEST_GAP:
                 velocity_xy[row] = self._first_velocity(moment, row)
         kept = believed & ~found & ~filled & (tracks.state == COASTING) & ~(self._small(tracks) & self._movers)
         state = np.where(found, CONFIRMED, np.where(filled | kept, COASTING, TENTATIVE)).astype(np.uint8)
@@ -163,7 +163,7 @@ class Lookback(Generic[T]):
         return filled, xyxy, velocity_xy
 
     def _first_velocity(self, moment: _Moment[T], row: int) -> F32:
-        """Of a first hit the tracker knows none."""
+        """Of a first hit, or the first after a long gap, the tracker knows none."""
         _, box, pts_s = self._next_hit(moment.key[row : row + 1])
         if box is None or pts_s <= moment.pts_s:
             return np.asarray(moment.tracks.velocity_xy[row], np.float32)

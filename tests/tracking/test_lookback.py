@@ -145,6 +145,12 @@ def test_a_first_hit_has_the_label_and_the_velocity_known_soon_after() -> None:
     assert first.velocity_xy[0] == pytest.approx([10 / DT_S, 0])
 
 
+def test_the_first_hit_after_a_long_gap_flies_towards_the_next() -> None:
+    kinds = [SEEN, SEEN, *[GONE] * 9, SEEN, SEEN]
+    frame = told(of(kinds))[11]
+    assert frame.velocity_xy[0] == pytest.approx([10 / DT_S, 0])
+
+
 def test_what_has_ended_is_forgotten() -> None:
     lookback: Lookback[int] = Lookback(3, movers=True)
     for key in range(1, 200):
