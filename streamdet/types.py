@@ -2,33 +2,53 @@
 
 Origin is top-left, x right, y down, pixel *edges* (width = x2 - x1). Every box outside ``detectors/`` is in full-frame
 pixels of the upright, square-pixel picture a player would show. All arrays handed out are read-only by agreement; those
-marked *valid until the maker's next call* may be reused by their maker.
+marked *valid until the maker's next call* may be reused by their maker. Picture, TilePlan and Event are long enough for files
+of their own; all nouns are imported from here.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from streamdet.arrays import F32, I16, I32, I64, U8, Bool
+from streamdet.event import SCHEMA, Event, EventType, StoredEvent
+from streamdet.picture import DeviceArray, DevicePlanes, Matrix, Picture, Windows
+from streamdet.tileplan import WHY_ALL, WHY_MOTION, WHY_NAMES, WHY_SMALL, WHY_SWEEP, WHY_TRACK, TilePlan
 
 __all__ = [
     "COASTING",
     "CONFIRMED",
+    "F32",
+    "I16",
+    "I32",
+    "I64",
+    "SCHEMA",
     "STATE_NAMES",
     "TENTATIVE",
+    "U8",
+    "WEAK_SHARE",
+    "WHY_ALL",
+    "WHY_MOTION",
     "WHY_NAMES",
+    "WHY_SMALL",
+    "WHY_SWEEP",
+    "WHY_TRACK",
+    "Bool",
     "Detections",
     "DeviceArray",
     "DevicePlanes",
     "Event",
+    "EventType",
     "Frame",
+    "Matrix",
     "Motion",
+    "MotionState",
     "Picture",
     "Result",
     "SourceInfo",
@@ -39,166 +59,9 @@ __all__ = [
     "Windows",
 ]
 
-U8 = NDArray[np.uint8]
-I16 = NDArray[np.int16]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
-Bool = NDArray[np.bool_]
-Matrix = Literal["bt601", "bt709", "bt2020"]
-
-# ------------------------------------------------------------------------------------------------- what lies on a GPU
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceArray:
-    """Contiguous memory on the GPU: its address, and what lies there. Owned by whoever made it (`streamdet.device`)."""
-
-    pointer: int
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    @property
-    def nbytes(self) -> int:
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Lets CuPy, torch and pycuda look at it without a copy."""
-        return {"version": 3, "data": (self.pointer, False), "shape": self.shape, "typestr": self.dtype.str}
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> DeviceArray:
-        """Some rows: the same memory."""
-        first, last, step = rows.indices(len(self))
-        if step != 1:
-            raise ValueError("only neighbouring rows of a DeviceArray can be taken")
-        row = math.prod(self.shape[1:]) * self.dtype.itemsize
-        return DeviceArray(self.pointer + first * row, (max(0, last - first), *self.shape[1:]), self.dtype)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class DevicePlanes:
-    """A 4:2:0 picture the decoder left on the GPU: NV12 (`bits` 8) or P010 (10, in the upper bits of 16).
-
-    `luma`, `chroma`: device addresses (u and v interleaved). `pitch`: bytes from row to row of each. `owner`: whatever must stay
-    alive while they are used; the decoder may still be writing until our stream has waited for the default stream.
-    """
-
-    luma: int
-    chroma: int
-    pitch: tuple[int, int]
-    bits: int = 8
-    owner: Any = field(default=None, repr=False)
-
+WEAK_SHARE = 0.4  # detections down to this share of their threshold keep known tracks alive
 
 # ---------------------------------------------------------------------------------------------------------------- Frame
-
-
-class Windows(Protocol):
-    """A picture too large to be held, which gives rectangles of itself. Asked row of tiles by row of tiles it decodes once.
-
-    ``read``: (h, w, 3) u8 BGR of an int box inside the picture, valid until the next call. ``overview``: (h, w, 3) u8 BGR of all
-    of it, shrunk by area to a few thousand px; whole after the last row was read (what is missing is read when it is asked for).
-    Both may raise SourceLostError (damaged further down).
-    """
-
-    @property
-    def wh(self) -> tuple[int, int]: ...
-    def read(self, xyxy: Sequence[int]) -> U8: ...
-    def overview(self) -> U8: ...
-
-
-class Picture:
-    """One upright picture with square pixels, of one of three kinds:
-
-    - *YUV*: ``luma`` (H,W) u8 and ``chroma`` = (u, v), each (ceil(H/2), ceil(W/2)) u8, with ``matrix`` and
-      ``full_range`` saying how they turn into RGB. ``bgr`` is made on first access by `make_bgr` and kept.
-    - *BGR*: ``chroma`` is None and ``bgr`` (H,W,3) u8 is what was given; ``luma`` is full-range BT.601 of it.
-    - *windowed*: ``windows`` reads rectangles of a still too large to be held; ``luma`` and ``bgr`` are refused. Whoever looks
-      at a rectangle asks :meth:`bgr_of`, which serves all kinds.
-
-    Planes may be non-contiguous views (rotated video). Thread-safe: making ``bgr`` twice in a race yields equal arrays.
-    ``on_device``: where the same YUV picture lies on the GPU, upright, if the decoder left it there.
-    """
-
-    __slots__ = ("_bgr", "_luma", "_make_bgr", "_wh", "chroma", "full_range", "matrix", "on_device", "windows")
-
-    def __init__(
-        self,
-        luma: U8 | None = None,
-        chroma: tuple[U8, U8] | None = None,
-        *,
-        bgr: U8 | None = None,
-        make_bgr: Callable[[], U8] | None = None,
-        windows: Windows | None = None,
-        matrix: Matrix = "bt601",
-        full_range: bool = False,
-        on_device: DevicePlanes | None = None,
-    ) -> None:
-        if windows is None:
-            _check_planes(luma, chroma, bgr)
-            if bgr is None and make_bgr is None:
-                raise ValueError("a Picture needs bgr, make_bgr or windows")
-            assert luma is not None
-            self._wh = luma.shape[1], luma.shape[0]
-        else:
-            self._wh = windows.wh
-        self.windows = windows
-        self._luma = luma
-        self.chroma = chroma
-        self.matrix: Matrix = matrix
-        self.full_range = full_range
-        self.on_device = on_device
-        self._bgr = bgr
-        self._make_bgr = make_bgr
-
-    @property
-    def wh(self) -> tuple[int, int]:
-        """Width and height in px."""
-        return self._wh
-
-    @property
-    def luma(self) -> U8:
-        """(H, W) u8."""
-        if self._luma is None:
-            raise ValueError(f"{self!r} is not held whole: ask for rectangles")
-        return self._luma
-
-    @property
-    def bgr(self) -> U8:
-        """(H, W, 3) u8, full range. Made once; do not write into it (``.copy()`` first)."""
-        if self._bgr is None:
-            if self._make_bgr is None:
-                raise ValueError(f"{self!r} is not held whole: ask for rectangles")
-            self._bgr = self._make_bgr()
-        return self._bgr
-
-    def bgr_of(self, xyxy: Sequence[int]) -> U8:
-        """(h, w, 3) u8 BGR of an int box inside the picture; a view where the picture is held."""
-        if self.windows is not None:
-            return self.windows.read(xyxy)
-        x1, y1, x2, y2 = xyxy
-        return self.bgr[y1:y2, x1:x2]
-
-    def __repr__(self) -> str:
-        yuv = f"YUV420 {self.matrix} {'full' if self.full_range else 'limited'}"
-        kind = "windowed" if self.windows is not None else "BGR" if self.chroma is None else yuv
-        return f"Picture({self.wh[0]}x{self.wh[1]} {kind})"
-
-
-def _check_planes(luma: U8 | None, chroma: tuple[U8, U8] | None, bgr: U8 | None) -> None:
-    if luma is None or luma.ndim != 2 or luma.dtype != np.uint8:
-        raise ValueError(f"luma must be (H, W) uint8, got {None if luma is None else (luma.shape, luma.dtype)}")
-    height, width = luma.shape
-    if chroma is not None:
-        want = ((height + 1) // 2, (width + 1) // 2)
-        if chroma[0].shape != want or chroma[1].shape != want:
-            raise ValueError(f"chroma planes must be {want}, got {chroma[0].shape} and {chroma[1].shape}")
-    if bgr is not None and bgr.shape != (height, width, 3):
-        raise ValueError(f"bgr must be {(height, width, 3)}, got {bgr.shape}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -316,69 +179,6 @@ def _signed(now: U8, then: U8 | None, xyxy: Sequence[int] | None) -> I16:
 
 
 # ---------------------------------------------------------------------------------------------------------------- Tiles
-
-WHY_NAMES = ("all", "motion", "track", "sweep", "small")
-WHY_ALL, WHY_MOTION, WHY_TRACK, WHY_SWEEP, WHY_SMALL = range(5)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class TilePlan:
-    """Rectangles of a frame and how each maps to the network's input; the only owner of tile <-> frame mapping.
-
-    A tile ``xyxy`` is scaled by ``scale`` (x, y) and put at the top-left of an ``input_wh`` picture; what it does not
-    cover is padding. Tiles lie inside the frame.
-
-    Attributes:
-        frame_wh, input_wh: px.
-        xyxy: (T,4) i32 px in the frame.
-        scale: (T,2) f32 input px per frame px, in x and y (equal unless the model wants a stretched picture).
-        why: (T,) u8 index into :data:`WHY_NAMES`: why this tile is run in this frame.
-        of: how many tiles the full plan holds (so ``len(plan)`` run of ``of``).
-    """
-
-    frame_wh: tuple[int, int]
-    input_wh: tuple[int, int]
-    xyxy: I32
-    scale: F32
-    why: U8
-    of: int
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    def __getitem__(self, rows: Any) -> TilePlan:
-        """The same plan with fewer tiles (`rows`: mask, slice or index array); ``of`` is kept."""
-        return replace(self, xyxy=self.xyxy[rows], scale=self.scale[rows], why=self.why[rows])
-
-    def beside(self, other: TilePlan) -> TilePlan:
-        """The rows of both (of one frame and one input size), this plan's first; ``of`` grows by those of the other."""
-        return replace(
-            self,
-            xyxy=np.concatenate([self.xyxy, other.xyxy]),
-            scale=np.concatenate([self.scale, other.scale]),
-            why=np.concatenate([self.why, other.why]),
-            of=self.of + len(other),
-        )
-
-    def to_frame(self, xyxy: F32, tile: I32) -> F32:
-        """Map (N,4) boxes from input px of tile rows `tile` (N,) to frame px. Not clipped."""
-        origin = self.xyxy[tile, :2].astype(np.float32)
-        scale = self.scale[tile]
-        return np.asarray(xyxy / np.tile(scale, 2) + np.tile(origin, 2), np.float32)
-
-    def truncated(self, xyxy: F32, tile: I32, margin_px: float = 2.0) -> U8:
-        """(N,) u8 bits: which edges of (N,4) frame boxes lie at an *inner* edge of their tile.
-
-        1 left, 2 top, 4 right, 8 bottom; 0 = whole. The frame's own border does not truncate. "At" is within `margin_px`; a
-        margin that grew with the box (3 % of its side) made whole people yield to their pieces and lost more than it mended.
-        """
-        box = self.xyxy[tile].astype(np.float32)
-        width, height = self.frame_wh
-        left = (xyxy[:, 0] <= box[:, 0] + margin_px) & (box[:, 0] > 0)
-        top = (xyxy[:, 1] <= box[:, 1] + margin_px) & (box[:, 1] > 0)
-        right = (xyxy[:, 2] >= box[:, 2] - margin_px) & (box[:, 2] < width)
-        bottom = (xyxy[:, 3] >= box[:, 3] - margin_px) & (box[:, 3] < height)
-        return np.asarray(left * 1 + top * 2 + right * 4 + bottom * 8, np.uint8)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -559,72 +359,7 @@ class Tracks:
         return f"Tracks({len(self)} rows)"
 
 
-# ------------------------------------------------------------------------------------------------------ Event and Result
-
-EventType = Literal["new", "update", "end", "enter", "leave", "cross", "dwell"]
-SCHEMA = 1
-WEAK_SHARE = 0.4  # detections down to this share of their threshold keep known tracks alive
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One flat JSON object; keys that do not apply are absent.
-
-    ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy]. ``clip``, ``snapshot``: relative addresses of film and picture,
-    known from the first event of a track on; the files appear when they are ready. ``id``: of this
-    event alone, over all streams and restarts, and sorting as they happened; absent where there is no event store.
-    """
-
-    schema: int = msgspec.field(default_factory=lambda: SCHEMA)
-    id: str | None = None
-    type: EventType
-    stream: str
-    frame: int
-    pts_s: float
-    epoch: int = msgspec.field(default_factory=lambda: 0)
-    pts: int | None = None
-    time_base: str | None = None
-    utc: str | None = None
-    latency_s: float | None = None
-    dropped: int | None = None  # of a live stream: frames skipped so far because newer ones had come
-    track: int
-    label: str
-    score: float
-    top_score: float | None = None
-    bbox: tuple[float, float, float, float]
-    velocity: tuple[float, float] | None = None
-    speed_px_s: float | None = None
-    speed_m_s: float | None = None
-    zone: str | None = None
-    line: str | None = None
-    direction: str | None = None
-    dwell_s: float | None = None
-    start_s: float | None = None
-    end_s: float | None = None
-    path: list[tuple[float, float, float]] | None = None
-    clip: str | None = None
-    snapshot: str | None = None
-
-
-class StoredEvent(NamedTuple):
-    """An event as the store keeps it. ``seq``: its place in the order of all streams, from 1; ``json``: the whole event."""
-
-    seq: int
-    id: str
-    utc_ms: int
-    stream: str
-    type: str
-    label: str
-    track: int
-    zone: str | None
-    line: str | None
-    json: bytes
-
-    @property
-    def event(self) -> Event:
-        return _EVENT_DECODER.decode(self.json)
-
-
-_EVENT_DECODER = msgspec.json.Decoder(Event)
+# ------------------------------------------------------------------------------------------------------ ----------- Result
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,7 +15,7 @@ ROOT = Path(streamdet.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "engines" not in path.relative_to(ROOT).parts)
 
 LEVEL = {
-    "types": 0, "protocols": 0, "errors": 0, "inputspec": 0,
+    "types": 0, "protocols": 0, "errors": 0, "inputspec": 0, "arrays": 0, "picture": 0, "tileplan": 0, "event": 0,
     "boxes": 1, "masks": 1, "mailbox": 1, "metrics": 1, "config": 1, "device": 1, "libcuda": 1, "fatbin": 1,
     "frame_graph": 1, "launches": 1,
     "records": 1, "scoring": 1,
@@ -137,5 +137,4 @@ def test_public_names_exist_and_are_all_listed() -> None:
 
 def test_files_stay_readable() -> None:
     long = {str(p.relative_to(ROOT)): n for p in FILES if (n := len(p.read_text(encoding="utf-8").splitlines())) > 400}
-    long.pop("types.py", None)  # the nouns belong on one page
     assert not long, f"past 400 lines a file is two things: {long}"
