@@ -15,7 +15,7 @@ import numpy as np
 from streamdet.motion.activity import BLOCK_PX, enlarged
 from streamdet.types import U8, Bool
 
-__all__ = ["Background", "Patch"]
+__all__ = ["Background", "Patch", "Turns"]
 
 _STRIPE_PX = 4 * BLOCK_PX
 _TURNS = 3
@@ -26,30 +26,42 @@ _WARM_UP_S = 0.5
 Patch = tuple[int, int, U8]  # x, y px of the top left corner, (h,w) mask
 
 
-class Background:
-    """One u8 plane. `seconds`: time constant, see the module."""
+class Turns:
+    """Which stripes of 64 rows follow the picture now, and by how many grey levels. `seconds`: time constant, see the module."""
 
-    def __init__(self, first: U8, seconds: float) -> None:
-        self.plane: U8 = np.array(first, np.uint8, order="C")
+    def __init__(self, shape: tuple[int, ...], seconds: float) -> None:
         self._rate = _LEVELS / seconds
         self._age_s = 0.0
-        stripes = -(-len(first) // _STRIPE_PX)
-        self._least = 2 if first.size > _LARGE_PX else 1
+        stripes = -(-shape[0] // _STRIPE_PX)
+        self._least = 2 if shape[0] * shape[1] > _LARGE_PX else 1
         turns = _TURNS * self._least
         self._due = (np.arange(stripes) % turns) / _TURNS  # levels each stripe is behind; staggered: they take turns
+
+    def levels(self, dt_s: float) -> U8:
+        """(stripes,) u8 for `dt_s` seconds more: grey levels each stripe may move now, 0 for those that wait."""
+        hurry = 1.0 + 4.0 * np.exp(-self._age_s / _WARM_UP_S)  # frame 0 alone is a noisy background
+        self._age_s += dt_s
+        self._due += self._rate * hurry * min(dt_s, 1.0)
+        levels = np.where(self._due >= self._least, self._due.astype(np.int64), 0)
+        self._due -= levels
+        return np.minimum(levels, 255).astype(np.uint8)
+
+
+class Background:
+    """One u8 plane that starts as a copy of `first`. `seconds`: time constant; `turns`: go on with these instead."""
+
+    def __init__(self, first: U8, seconds: float, turns: Turns | None = None) -> None:
+        self.plane: U8 = np.array(first, np.uint8, order="C")
+        self._turns = turns or Turns(first.shape, seconds)
         shape = (min(_STRIPE_PX, len(first)), first.shape[1])
         self._low, self._high, self._step = (np.empty(shape, np.uint8) for _ in range(3))
 
     def update(self, luma: U8, dt_s: float, frozen: Bool) -> None:
         """Follow `luma` for `dt_s` seconds except in `frozen` blocks (of 16 px), where something stands before it."""
-        hurry = 1.0 + 4.0 * np.exp(-self._age_s / _WARM_UP_S)  # frame 0 alone is a noisy background
-        self._age_s += dt_s
-        self._due += self._rate * hurry * min(dt_s, 1.0)
-        for stripe in np.flatnonzero(self._due >= self._least):
-            levels = int(self._due[stripe])
-            self._due[stripe] -= levels
-            top = int(stripe) * _STRIPE_PX
-            self._follow(luma, slice(top, min(top + _STRIPE_PX, len(luma))), min(levels, 255), frozen)
+        levels = self._turns.levels(dt_s)
+        for stripe in np.flatnonzero(levels).tolist():
+            top = stripe * _STRIPE_PX
+            self._follow(luma, slice(top, min(top + _STRIPE_PX, len(luma))), int(levels[stripe]), frozen)
 
     def _follow(self, luma: U8, rows: slice, levels: int, frozen: Bool) -> None:
         plane = self.plane[rows]

@@ -32,6 +32,10 @@ class Camera:
         self._rest = 0
         self._settled_s = 0.0
 
+    def asks(self, busy: bool) -> bool:
+        """Whether :meth:`follow` would look at the planes."""
+        return self.moving or (busy and self._rest <= 1)
+
     def follow(self, background: U8, luma: U8, busy: bool, dt_s: float) -> bool:
         """Update the pose; True if the camera moves, so that planes must be aligned. `busy`: much of the picture changed.
 

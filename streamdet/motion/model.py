@@ -45,7 +45,7 @@ class MotionModel:
 
     def __init__(self, config: MotionConfig | None = None) -> None:
         self._config = config or MotionConfig()
-        self._scene: _Scene | None = None
+        self._scene: Scene | None = None
 
     def __call__(self, frame: Frame) -> Motion:
         """What changed in `frame`. The planes are valid until the next call."""
@@ -58,12 +58,15 @@ class MotionModel:
             motion = scene.look(frame)
             if motion is not None:
                 return motion
-        self._scene = _Scene(frame, self._config)
-        return Motion(luma=frame.picture.luma, state="first" if scene is None or scene.epoch != frame.epoch else "cut")
+        self._scene = self._begin(frame)
+        return self._scene.first("first" if scene is None or scene.epoch != frame.epoch else "cut")
+
+    def _begin(self, frame: Frame) -> Scene:
+        return Scene(frame, self._config)
 
 
 @dataclass(frozen=True, slots=True)
-class _Update:
+class Update:
     """What the background has yet to learn from the frame it was last compared with."""
 
     luma: U8
@@ -72,19 +75,15 @@ class _Update:
     patches: list[Patch]
 
 
-class _Scene:
-    """Everything known of one continuous shot."""
+class Scene:
+    """Everything known of one continuous shot. What touches whole planes is apart, below: `motion.device` does that elsewhere."""
 
     def __init__(self, frame: Frame, config: MotionConfig) -> None:
-        luma = _rows_together(frame.picture.luma)
         self.wh, self.epoch = frame.wh, frame.epoch
         self._config = config
         self._limit_px = config.largest_px or max(_DETAIL_AT_LEAST_PX, _DETAIL_SHARE * frame.wh[1])
         self._pts_s, self._dt_s = frame.pts_s, _USUAL_DT_S
-        self._previous: U8 = luma
-        self._before_previous: U8 | None = None
-        self._sample = sample(luma)
-        self._background = Background(luma, config.background_s)
+        self._picture = frame.picture
         self._maxima = BlockMaxima(frame.wh)
         self._noise = BlockNoise(self._maxima.shape)
         self._camera = Camera(frame.wh)
@@ -93,16 +92,21 @@ class _Scene:
         self._history = History(self._maxima.shape)
         self._standing_s = np.zeros(self._maxima.shape, np.float32)
         self._change = np.zeros(self._maxima.shape, np.uint8)
-        self._update: _Update | None = None
+        self._update: Update | None = None
         self._last: Motion | None = None
+        self._before_previous: U8 | None = None
+        self._sample = self._open(frame)
+
+    def first(self, state: MotionState) -> Motion:
+        """The Motion of the frame it began with."""
+        return Motion(luma=self._picture.luma, state=state)
 
     def look(self, frame: Frame) -> Motion | None:
         """The Motion of `frame`, or None if it begins another scene."""
-        luma, dt_s = _rows_together(frame.picture.luma), self._elapsed(frame)
-        change = self._maxima(luma, self._previous)
-        now = sample(luma)
+        luma, dt_s = self._bring(frame), self._elapsed(frame)
+        change, now = self._changed(luma), self._sampled(luma)
         if self._last is not None and self._repeats(now - self._sample, change, self._last, dt_s):
-            return replace(self._last, luma=frame.picture.luma, state="repeat")
+            return replace(self._last, luma=self._shown(frame), state="repeat")
         self._learn()
         noise = _noise(now - self._sample)
         state: MotionState = "steady"
@@ -110,7 +114,7 @@ class _Scene:
         if light is not None:
             state = "exposure"
             self._relight(light)
-            change = self._maxima(luma, self._previous)
+            change = self._changed(luma)
         threshold = self._threshold()
         moving = self._follow_camera(luma, change > threshold, dt_s)
         agree = (
@@ -122,24 +126,18 @@ class _Scene:
             return None
         planes = self._planes(luma, moving)
         if moving:
-            change = self._maxima.of(tolerant_difference(luma, planes.previous))
-            away = self._maxima.of(tolerant_difference(luma, planes.background))
+            change = self._maxima.of(tolerant_difference(planes.luma, planes.previous))
+            away = self._maxima.of(tolerant_difference(planes.luma, planes.background))
             state = "moving" if state == "steady" else state
         else:
             self._follow_light(now)
-            away = self._maxima(luma, planes.background)
+            away = self._away(planes)
         shapes, frozen, patches = self._regions(planes, away, change, threshold, dt_s)
         features = describe(shapes, away > threshold, self._change, self._noise.level)
         self._noise.update(np.minimum(change, away), dt_s)
         shift_xy = self._camera.shift_xy if moving else (0.0, 0.0)
-        before = self._before_previous
-        if moving and before is not None:
-            before = warp(before, self._camera.step, planes.previous)
-        self._last = Motion(
-            luma=frame.picture.luma,
-            previous=planes.previous,
-            before_previous=before,
-            background=planes.background,
+        self._last = replace(
+            self._shown_planes(frame, planes, moving),
             regions=shapes.xyxy,
             strength=self._history(shapes, strength_of(features), dt_s, shift_xy),
             state=state,
@@ -147,10 +145,11 @@ class _Scene:
             dt_s=dt_s,
             noise=noise,
         )
-        self._remember(frame, luma, planes, now, change)
         if state == "steady":
             self._usual_noise += 0.1 * (min(noise, 3 * self._usual_noise) - self._usual_noise)
-        self._update = _Update(luma, dt_s, frozen, patches)
+        self._update = Update(planes.luma, dt_s, frozen, patches)
+        self._sample, self._change, self._pts_s = now, change, frame.pts_s
+        self._remember(frame, planes)
         return self._last
 
     def _elapsed(self, frame: Frame) -> float:
@@ -176,31 +175,24 @@ class _Scene:
         return light if explains and light.shift >= 3.0 else None
 
     def _relight(self, light: Relight) -> None:
-        self._background.relight(light.table)
-        self._previous = np.asarray(cv2.LUT(self._previous, light.table), np.uint8)
-        if self._before_previous is not None:
-            self._before_previous = np.asarray(cv2.LUT(self._before_previous, light.table), np.uint8)
+        self._relight_all(light.table)
         self._sample = light.table[self._sample].astype(np.int16)
 
     def _follow_light(self, now: I16) -> None:
         """A slow change of the whole picture: the background goes along."""
-        background = sample(self._background.plane)
+        background = self._background_sampled()
         if abs(float(np.median(now - background))) < 2.0:
             return
         light = fit_light(now, background, 4.0)
         if light.after > light.before + 0.1:
-            self._background.relight(light.table)
+            self._relight_background(light.table)
 
     def _follow_camera(self, luma: U8, changed: Bool, dt_s: float) -> bool:
         if self._config.compensate == "off":
             return False
-        return self._camera.follow(self._background.plane, luma, float(changed.mean()) > _BUSY_SHARE, dt_s)
-
-    def _planes(self, luma: U8, moving: bool) -> Planes:
-        if not moving:
-            return Planes(luma, self._previous, self._background.plane)
-        previous = warp(self._previous, self._camera.step, luma)
-        return Planes(luma, previous, self._camera.seen_now(self._background.plane, luma), tolerant=True)
+        busy = float(changed.mean()) > _BUSY_SHARE
+        luma, background = self._whole(luma) if self._camera.asks(busy) else (luma, luma)
+        return self._camera.follow(background, luma, busy, dt_s)
 
     def _regions(
         self, planes: Planes, away: U8, change: U8, threshold: F32, dt_s: float
@@ -214,9 +206,69 @@ class _Scene:
         frozen &= away > threshold
         return shapes, frozen, verdict.patches
 
-    def _remember(self, frame: Frame, luma: U8, planes: Planes, now: I16, change: U8) -> None:
+    # ------------------------------------------------------------------------------------------------- whole planes
+
+    def _open(self, frame: Frame) -> I16:
+        """The first frame is all that is known of the scene; a sample of it."""
+        luma = _rows_together(frame.picture.luma)
+        self._previous = luma
+        self._background = Background(luma, self._config.background_s)
+        return sample(luma)
+
+    def _bring(self, frame: Frame) -> U8:
+        return _rows_together(frame.picture.luma)
+
+    def _changed(self, luma: U8) -> U8:
+        return self._maxima(luma, self._previous)
+
+    def _away(self, planes: Planes) -> U8:
+        return self._maxima(planes.luma, planes.background)
+
+    def _sampled(self, luma: U8) -> I16:
+        return sample(luma)
+
+    def _background_sampled(self) -> I16:
+        return sample(self._background.plane)
+
+    def _whole(self, luma: U8) -> tuple[U8, U8]:
+        """This frame and the background, all of their pixels."""
+        return luma, self._background.plane
+
+    def _relight_all(self, table: U8) -> None:
+        """Background and earlier frames look as if they had been taken in today's light."""
+        self._relight_background(table)
+        self._previous = np.asarray(cv2.LUT(self._previous, table), np.uint8)
+        if self._before_previous is not None:
+            self._before_previous = np.asarray(cv2.LUT(self._before_previous, table), np.uint8)
+
+    def _relight_background(self, table: U8) -> None:
+        self._background.relight(table)
+
+    def _planes(self, luma: U8, moving: bool) -> Planes:
+        """As they are seen from here."""
+        if not moving:
+            return Planes(luma, self._previous, self._background.plane)
+        previous = warp(self._previous, self._camera.step, luma)
+        return Planes(luma, previous, self._camera.seen_now(self._background.plane, luma), tolerant=True)
+
+    def _shown(self, frame: Frame) -> U8:
+        return frame.picture.luma
+
+    def _shown_planes(self, frame: Frame, planes: Planes, moving: bool) -> Motion:
+        """What is handed out, so far only its planes."""
+        before = self._before_previous
+        if moving and before is not None:
+            before = warp(before, self._camera.step, planes.previous)
+        return Motion(
+            luma=frame.picture.luma,
+            previous=planes.previous,
+            before_previous=before,
+            background=planes.background,
+        )
+
+    def _remember(self, frame: Frame, planes: Planes) -> None:
         self._before_previous = planes.previous  # aligned onto this frame, so both are in this frame's view
-        self._previous, self._sample, self._change, self._pts_s = luma, now, change, frame.pts_s
+        self._previous = planes.luma
 
     def _learn(self) -> None:
         """Bring the background up to date with the frame before."""
