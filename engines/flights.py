@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from engines.footage import ROW
 from engines.sprites import Sprite, random_sprite, stamp
 
-__all__ = ["Flight", "fly", "random_flight", "shadow_of", "struck"]
+__all__ = ["Flight", "fly", "held", "random_flight", "shadow_of", "struck"]
 
 _INVISIBLE = 16.0  # grey levels of peak contrast below which nobody could see it
 _FASTEST_PX = 90.0
 _KINDS = ("ball", "shuttle", "bird", "drone", "plane", "racket", "shade")
+_OUTDOORS = (0.30, 0.30, 0.09, 0.09, 0.06, 0.07, 0.09)
+_INDOORS = (0.35, 0.35, 0.02, 0.05, 0.0, 0.11, 0.12)  # nothing hovers like a plane or a bird among players
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -38,8 +40,8 @@ class Flight:
 
 def _speed(rng: np.random.Generator, usual: float, *, ballistic: bool) -> float:
     """px per frame; streaks are rarer in life than among what is missed, so they are drawn more often."""
-    if ballistic and rng.random() < 0.35:
-        return float(rng.uniform(12, 65))
+    if ballistic and rng.random() < 0.4:
+        return float(rng.uniform(12, _FASTEST_PX))
     return min(float(np.exp(rng.normal(np.log(usual), 0.9))), _FASTEST_PX)
 
 
@@ -49,10 +51,15 @@ def _heading(rng: np.random.Generator, speed: float) -> F64:
 
 
 def random_flight(
-    rng: np.random.Generator, wh: tuple[int, int], span: tuple[float, float], spot: tuple[float, F64] | None
+    rng: np.random.Generator,
+    wh: tuple[int, int],
+    span: tuple[float, float],
+    spot: tuple[float, F64] | None,
+    *,
+    indoors: bool = False,
 ) -> Flight:
     """Anything, anywhere; `spot`: a time and a place (a player's body) it must cross if it is a ball or a shuttle."""
-    kind = str(rng.choice(_KINDS, p=[0.30, 0.30, 0.09, 0.09, 0.06, 0.07, 0.09]))
+    kind = str(rng.choice(_KINDS, p=_INDOORS if indoors else _OUTDOORS))
     low, high, fast = {
         "ball": (2.5, 28, 13),
         "shuttle": (4, 20, 12),
@@ -119,6 +126,26 @@ def struck(rng: np.random.Generator, when: float, where: F64, *, tall: float, sh
 
     long_px = max(3.0, tall * rng.uniform(0.035, 0.08))
     return Flight(random_sprite(rng, kind), long_px, at, shutter, 1.0, rng.uniform(0, 1), 0.0, 0.0)
+
+
+def held(rng: np.random.Generator, when: float, hand: Path, tall: float, shutter: float) -> Flight:
+    """A ball or shuttle held or tossed in a `hand` (its path, px) before it is served at `when`."""
+    beside = rng.normal(0, 0.025, 2) * tall
+    speed = min(float(np.exp(rng.normal(np.log(16), 0.7))), _FASTEST_PX)
+    leave, tremble = _heading(rng, speed), rng.uniform(0, 0.8, 2)
+    toss = rng.uniform(0.02, 0.12) * tall if rng.random() < 0.25 else 0.0
+    drag = rng.uniform(0.02, 0.16)
+
+    def at(time: float) -> F64:
+        if time < when:
+            risen = toss * max(0.0, 1 - (when - time) / 8)
+            return np.asarray(hand(time) + beside + tremble * np.sin(0.7 * time) - (0, risen))
+        return np.asarray(at(when - 1e-6) + leave * (1 - np.exp(-drag * (time - when))) / drag)
+
+    kind = "shuttle" if rng.random() < 0.65 else "ball"
+    long_px = max(3.5, tall * rng.uniform(0.04, 0.085))
+    angle, phase = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1)
+    return Flight(random_sprite(rng, kind), long_px, at, shutter, 1.0, phase, angle, 0.0)
 
 
 def shadow_of(rng: np.random.Generator, flight: Flight, ground: F64, when: float) -> Flight:

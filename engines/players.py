@@ -76,6 +76,21 @@ class Player:
         """Middle of the racket's head, px."""
         return self.feet(time) + self._arm(time)[-1]
 
+    def free_hand(self, time: float) -> F64:
+        """The hand without a racket, px."""
+        return np.asarray(self._other_arm(time, self.feet(time) + self._neck(time))[-1])
+
+    def _other_arm(self, time: float, neck: F64) -> list[F64]:
+        """Shoulder, elbow, hand."""
+        tall, shoulder = self.tall, neck + _xy(-0.07 * self.side * self.tall, 0.04 * self.tall)
+        turn = np.pi - 0.7 * self.side + 0.6 * np.sin(self.pace * 3 * time + self.lag)
+        elbow = shoulder + _UPPER * tall * np.array([np.sin(turn), -np.cos(turn)])
+        return [
+            shoulder,
+            elbow,
+            elbow + _LOWER * tall * np.array([np.sin(turn - self.side), -np.cos(turn - self.side)]),
+        ]
+
     def spot(self, rng: np.random.Generator, time: float) -> F64:
         """A point on or close to the body, px."""
         return self.feet(time) + np.array([rng.normal(0, 0.18), rng.uniform(-1.1, 0.0)]) * self.tall
@@ -141,10 +156,7 @@ class Player:
             cv2.putText(
                 layer, self.name, (at[0] // 8, at[1] // 8), 0, tall / 600, self.colours["print"], 1, cv2.LINE_AA
             )
-        other = neck + _xy(-0.07 * self.side * tall, 0.04 * tall)
-        turn = np.pi - 0.7 * self.side + 0.6 * np.sin(phase)
-        elbow = other + _UPPER * tall * np.array([np.sin(turn), -np.cos(turn)])
-        hand = elbow + _LOWER * tall * np.array([np.sin(turn - self.side), -np.cos(turn - self.side)])
+        other, elbow, hand = self._other_arm(time, neck)
         self._limb(layer, [other, elbow], 0.06, self.colours["shirt"])
         self._limb(layer, [elbow, hand], 0.042, self.colours["skin"])
         face = neck + np.array([0.01 * self.side, -0.075]) * tall
@@ -176,6 +188,7 @@ def random_player(wh: tuple[int, int], rng: np.random.Generator, *, tall: float,
     shorts = shade(rng, 205, 255) if white and rng.random() < 0.6 else shade(rng, 10, 120)
     skin, bright = _skin(rng), rng.random() < 0.6
     frame = shade(rng, 170, 255) if rng.random() < 0.5 else shade(rng)
+    disc = rng.random() < 0.35  # swung so fast that nothing but a translucent disc is seen
     colours = {
         "shirt": _opaque(shirt),
         "shorts": _opaque(shorts),
@@ -184,8 +197,8 @@ def random_player(wh: tuple[int, int], rng: np.random.Generator, *, tall: float,
         "leg": skin if rng.random() < 0.7 else _opaque(shorts),
         "hair": _opaque(shade(rng, 5, 90)),
         "shoe": _opaque(shade(rng, 180, 255) if bright else shade(rng)),
-        "frame": _opaque(frame),
-        "strings": _opaque(frame, rng.uniform(0.05, 0.45)),
+        "frame": _opaque(frame, rng.uniform(0.1, 0.5) if disc else 1.0),
+        "strings": _opaque(frame, rng.uniform(0.1, 0.6) if disc else rng.uniform(0.05, 0.45)),
     }
     grain = 1 + octaves((24, 24), rng, rough=0.9) * np.float32(rng.uniform(0.02, 0.14))
     return Player(

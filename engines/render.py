@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engines import bystanders
-from engines.flights import Flight, fly, random_flight, shadow_of, struck
+from engines.distractors import lights, mast, stirring
+from engines.flights import Flight, fly, held, random_flight, shadow_of, struck
 from engines.footage import ROW, Footage, Window, read_window
 from engines.players import Player, random_player, sitter
 from engines.scenery import arena, place
@@ -93,13 +94,19 @@ class _Base:
 
 def _flights(rng: np.random.Generator, wh: tuple[int, int], base: _Base) -> list[Flight]:
     """What flies: half of it across people, and what the players strike; some of it with a shadow."""
+    indoors = bool(base.players)
     flights = [
-        random_flight(rng, wh, (WARM_UP, FRAMES), base.spot() if rng.random() < 0.6 else None)
+        random_flight(rng, wh, (WARM_UP, FRAMES), base.spot() if rng.random() < 0.6 else None, indoors=indoors)
         for _ in range(int(rng.integers(2, 8)))
     ]
     shutter = rng.uniform(0.05, 0.95)
     for player in base.players:
-        if rng.random() < 0.6:
+        chance = rng.random()
+        if chance < 0.3:
+            flights.append(
+                held(rng, player.hit, lambda time, by=player: by.free_hand(time) - base.corner, player.tall, shutter)
+            )
+        elif chance < 0.75:
             when = player.hit + rng.normal(0, 0.3)
             where = player.racket_head(when) - base.corner + rng.normal(0, 0.03 * player.tall, 2)
             flights.append(struck(rng, when, where, tall=player.tall, shutter=shutter))
@@ -203,6 +210,11 @@ def _rally(rng: np.random.Generator, wh: tuple[int, int]) -> _Base:
         for _ in range(int(rng.integers(1, 5)))
     ]
     still_ones = [sitter(room, rng) for _ in range(int(rng.integers(0, 4)))]
+    for box in [*crowds, (0, 0, *room)]:
+        if rng.random() < 0.5:
+            lights(still, box, rng)
+        movers += [stirring(box, rng)] if rng.random() < 0.35 else []
+    movers += [bystanders.specks(room, rng)] if rng.random() < 0.25 else []
     return _staged(rng, still, wh, movers, sorted([*players, *still_ones], key=lambda one: float(one.start[1])))
 
 
@@ -245,6 +257,8 @@ def _bystander(rng: np.random.Generator, wh: tuple[int, int], _: object) -> byst
         bystanders.board,
         bystanders.flicker,
         bystanders.specks,
+        mast,
+        mast,
     )
     return makers[rng.integers(len(makers))](wh, rng)
 
