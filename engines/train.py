@@ -23,6 +23,7 @@ from engines.batches import Batch, Pool
 from engines.cache import fill
 from engines.check import check_crops
 from engines.network import TinyMover
+from engines.teacher import Teacher, lead_at, teaching_loss
 
 __all__ = ["loss_of", "train"]
 
@@ -74,6 +75,7 @@ def train(
     start: Path | None = None,
     rate: float = _RATE,
     deadline_s: float = math.inf,
+    teacher: Teacher | None = None,
 ) -> Path:
     """Train on the crops in ``work/crops``; returns the file of averaged weights. Goes on from a checkpoint if there is one."""
     torch.manual_seed(seed)
@@ -109,6 +111,10 @@ def train(
         with torch.autocast("cpu", torch.bfloat16):
             maps = net.train()(picture)
         loss, per_sample, parts = loss_of(maps, batch)
+        if teacher is not None and (lead := lead_at(progress)) > 0:
+            taught = teaching_loss(maps, teacher(batch.picture), torch.from_numpy(batch.heat))
+            loss = loss + lead * taught
+            parts["taught"] = float(taught.detach())
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(net.parameters(), 5.0)
@@ -165,6 +171,9 @@ def main() -> None:
     parser.add_argument("--rendered", type=int, default=1000, help="rendered clips to make if WORK/crops is empty")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights to start from (fine-tuning)")
+    parser.add_argument(
+        "--teacher", type=Path, help="ONNX file of a larger network of ours, to learn from beside the labels"
+    )
     parser.add_argument("--rate", type=float, default=_RATE, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -180,6 +189,7 @@ def main() -> None:
         start=given.start,
         rate=given.rate,
         deadline_s=time.time() + given.wall_minutes * 60,
+        teacher=None if given.teacher is None else Teacher(given.teacher, threads=given.threads),
     )
 
 

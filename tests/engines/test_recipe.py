@@ -6,13 +6,15 @@ import io
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
 from engines import data
 from engines.batches import Pool, targets
 from engines.contract import CHANNELS, LABELS, STRIDE
-from engines.flights import fly, shadow_of, struck
+from engines.distractors import lights, mast, stirring
+from engines.flights import fly, held, shadow_of, struck
 from engines.footage import ROW, tighten
 from engines.players import random_player
 from engines.render import FRAMES, RenderedClip, encode, render_clip
@@ -128,6 +130,64 @@ def test_what_a_player_strikes_is_a_target_at_the_racket_and_its_shadow_is_none(
     assert np.linalg.norm(rows[0, :2] - (200, 150)) < 1
     player.draw(image, 12.0, 0.5)
     assert (image != 20).any()
+
+
+def test_what_is_held_stays_in_the_hand_until_it_is_served() -> None:
+    rng = np.random.default_rng(6)
+    player = random_player((480, 400), rng, tall=120, hit=12.0)
+    flight = held(rng, 12.0, player.free_hand, player.tall, 0.3)
+    for time in range(12):
+        assert np.linalg.norm(flight.at(time) - player.free_hand(time)) < 0.3 * player.tall
+    assert np.linalg.norm(flight.at(16.0) - flight.at(11.9)) > 15
+    assert np.linalg.norm(flight.at(12.01) - flight.at(11.99)) < 3  # it leaves from where it was
+    player.draw(image := np.full((400, 480, 3), 20, np.uint8), 6.0, 0.5)
+    x, y = player.free_hand(6.0).round().astype(int)
+    assert (image[y - 3 : y + 4, x - 3 : x + 4] != 20).any()  # there is a hand
+
+
+def test_distractors_stay_where_they_are() -> None:
+    """They stir by a few px at most over a whole clip, and are seen."""
+    for make in (mast, lambda wh, rng: stirring((100, 50, 400, 150), rng)):
+        drawn = 0
+        for seed in range(8):
+            draw = make((480, 400), np.random.default_rng(seed))
+            frames = []
+            for time in (0.0, 7.0, 25.0):
+                draw(image := np.zeros((400, 480, 3), np.uint8), time)
+                frames.append(image.max(2) > 10)
+            drawn += int(all(frame.any() for frame in frames))
+            grown = cv2.dilate(frames[0].astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+            assert not (frames[1] & ~grown).any()
+            assert not (frames[2] & ~grown).any()
+        assert drawn >= 6
+    lights(still := np.zeros((400, 480, 3), np.uint8), (100, 50, 400, 150), np.random.default_rng(1))
+    assert still[50:150, 100:400].any()
+
+
+def test_a_teacher_shows_its_maps_and_is_not_believed_where_it_invents() -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    from engines.readback import read_back
+    from engines.teacher import Teacher, lead_at, teaching_loss
+    from streamdet.assemble import engines_folder
+
+    file = engines_folder() / "tiny.onnx"
+    picture = torch.randn(2, len(CHANNELS), 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        wanted = read_back(file)[0](picture)
+    taught = Teacher(file)(picture.numpy())
+    assert torch.allclose(taught, wanted, atol=1e-3)
+
+    taught = torch.full((1, 9, 4, 4), -6.0)
+    taught[0, 0, 1, 1], taught[0, 0, 2, 2] = 4.0, 4.0
+    heat = torch.zeros(1, 1, 4, 4)
+    heat[0, 0, 1, 1] = 1.0
+    right = taught.clone()
+    right[0, 0, 2, 2] = -6.0  # sees nothing where the label says there is nothing
+    blind = right.clone()
+    blind[0, 0, 1, 1] = -6.0
+    assert float(teaching_loss(right, taught, heat)) == 0
+    assert float(teaching_loss(blind, taught, heat)) > 0.1
+    assert (lead_at(0), lead_at(1)) == (1, 0)
 
 
 def test_pool_draws_augmented_batches(flight: RenderedClip, tmp_path: Path) -> None:
