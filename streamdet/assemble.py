@@ -14,7 +14,7 @@ import numpy as np
 from streamdet.budget import Budget
 from streamdet.config import Config
 from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
-from streamdet.gpu import device_of, gpu_detector
+from streamdet.gpu import device_of, gpu_detector, gpu_freeing, gpu_motion
 from streamdet.line import Line
 from streamdet.looking import make_look
 from streamdet.media import NamingRules, Shelves, broadcast_of, open_shelves, recorder_of
@@ -332,7 +332,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     held = LOOK_BACK if config.tracker.look_back is None else config.tracker.look_back
     movers = looks_at_motion(detector) if config.tracker.doubt is None else config.tracker.doubt
     return Line(
-        motion_model=MotionModel(config.motion),
+        motion_model=gpu_motion(config, packer) or MotionModel(config.motion),
         scheduler=scheduler,
         packer=packer,
         detector=detector,
@@ -345,6 +345,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
         finer=finer,
         max_detections=config.model.max_detections or (MOST_IN_STILL if info.still else MOST_IN_FRAME),
+        free=gpu_freeing(packer),
         painter=Painter(config.draw, labels=detector.labels, zones=rules.zones, lines=rules.lines),
     )
 

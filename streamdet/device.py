@@ -196,6 +196,14 @@ class Device:
         self._pinned.append(array)
         return array
 
+    def unpin(self, array: NDArray[Any]) -> None:
+        """Free page-locked memory early. No copy from or to it may be on its way."""
+        for index, held in enumerate(self._pinned):
+            if held is array:
+                self._pinned.pop(index).base.free()
+                return
+        raise RuntimeError("this array is not page-locked memory of the device")
+
     def upload(self, host: NDArray[Any], to: DeviceArray) -> None:
         """Put a copy onto the stream. `host` (contiguous, best pinned) must not change before the stream has come by."""
         _same_size(host, to)

@@ -20,7 +20,7 @@ from streamdet.errors import DependencyError, StartupError, StreamdetError
 __all__ = ["KERNELS", "SASS", "build", "check", "read_fatbin", "source_hash"]
 
 PACKAGE = Path(__file__).resolve().parent
-KERNELS: tuple[str, ...] = ("tiles/kernel", "detectors/compact")
+KERNELS: tuple[str, ...] = ("tiles/kernel", "tiles/motion", "detectors/compact")
 SASS = (75, 80, 86, 89, 90, 100, 120)  # one for each generation; within it newer GPUs run older code
 PTX = (75, 120)
 _FLAGS = ("-std=c++17", "-O3", "--fatbin", "-t", "2", "-compress-mode=size")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Any, Protocol, TypeVar
 
@@ -55,6 +55,7 @@ class FrameGraph:
         self._used = 0
         self._met: set[Hashable] = set()
         self._graphs: OrderedDict[Hashable, tuple[Graph, Any]] = OrderedDict()  # and what `then` returned
+        self._later: deque[Callable[[], None]] = deque()
         self.replayed = 0
         self.recorded = 0
 
@@ -84,11 +85,20 @@ class FrameGraph:
         """`packer` is prepared; its launch comes with the next :meth:`run`."""
         self._waiting.append(packer)
 
+    def later(self, what: Callable[[], None]) -> None:
+        """Have `what` done before the next :meth:`run`, or at the end. From any thread: an ended stream gives its buffers back."""
+        self._later.append(what)
+
+    def _tidy(self) -> None:
+        while self._later:
+            self._later.popleft()()
+
     def run(self, key: Hashable, then: Callable[[], T]) -> T:
         """Launch whoever waits, then do what `then` puts on the stream; what it returned, now or when this was recorded.
 
         `key`: everything that the work of `then` depends on.
         """
+        self._tidy()
         waiting, self._waiting = self._waiting, []
         whole = (key, tuple(packer.graph_key for packer in waiting))
 
@@ -111,6 +121,7 @@ class FrameGraph:
     def close(self) -> None:
         """Give everything back; the Device must still be open."""
         self._waiting.clear()
+        self._tidy()
         self._drop_graphs()
         if self._batch is not None:
             self._device.release(self._batch)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from streamdet.detectors.device_detector import DeviceDetector
     from streamdet.detectors.spec import ModelFile
     from streamdet.device import Device
-    from streamdet.protocols import Packer
+    from streamdet.protocols import MotionModel, Packer
 
-__all__ = ["device_of", "gpu_detector", "gpu_packer", "why_cpu"]
+__all__ = ["device_of", "gpu_detector", "gpu_freeing", "gpu_motion", "gpu_packer", "why_cpu"]
 
 _LOG = logging.getLogger(__name__)
 Runtime = Literal["tensorrt", "onnxruntime"]
@@ -147,7 +148,24 @@ def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> Devi
 
 def gpu_packer(detector: DeviceDetector) -> Packer:
     """A packer for one stream, whose batches `detector` (entered) is given."""
-    from streamdet.tiles.pack_cuda import CudaPacker
     from streamdet.tiles.pack_graph import GraphPacker
 
-    return GraphPacker(detector.input, detector.frame, CudaPacker(detector.input, detector.device))
+    return GraphPacker(detector.input, detector.frame, detector.device)
+
+
+def gpu_motion(config: Config, packer: Packer) -> MotionModel | None:
+    """The motion model for the stream of `packer`, on the packer's GPU; None where that works on the CPU."""
+    from streamdet.tiles.pack_graph import GraphPacker
+
+    if not isinstance(packer, GraphPacker) or not config.gpu.motion:
+        return None
+    from streamdet.motion.on_device import DeviceMotionModel
+
+    return DeviceMotionModel(config.motion, packer.scene(), packer.frame.here)
+
+
+def gpu_freeing(packer: Packer) -> Callable[[], None] | None:
+    """What gives back all that the stream of `packer` holds on a GPU, from whatever thread; None if nothing."""
+    from streamdet.tiles.pack_graph import GraphPacker
+
+    return packer.close if isinstance(packer, GraphPacker) else None

@@ -76,6 +76,7 @@ class Line:
         None  # more tiles, given what was run and boxes of what may be there
     )
     on_tiles: Callable[[int, int], None] | None = None  # how far a frame of many tiles has come
+    free: Callable[[], None] | None = None  # gives back what the stages hold outside of Python's memory
     timer: StageTimer = field(default_factory=StageTimer)
     tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
     tiles_of: int = 0
@@ -168,6 +169,11 @@ class Line:
     def finish(self) -> tuple[Event, ...]:
         """The ends of what is alive: the stream ended, or is lost for now."""
         return self.rules.finish()
+
+    def close(self) -> None:
+        """No frame follows. From any thread."""
+        if self.free is not None:
+            self.free()
 
     def _closer(self, survey: Survey, tiles: TilePlan, found: Detections) -> tuple[TilePlan, Detections]:
         """A second look, magnified, round what seems small; both looks are merged as one."""

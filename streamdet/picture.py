@@ -11,7 +11,7 @@ import numpy as np
 
 from streamdet.arrays import U8
 
-__all__ = ["DeviceArray", "DevicePlanes", "Matrix", "Picture", "Windows"]
+__all__ = ["DeviceArray", "DevicePlane", "DevicePlanes", "Matrix", "Picture", "Windows"]
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
@@ -58,6 +58,15 @@ class DevicePlanes:
     pitch: tuple[int, int]
     bits: int = 8
     owner: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class DevicePlane:
+    """One plane of grey levels on the GPU: address, bytes from row to row; `wide`: the upper 8 of 16 bits."""
+
+    pointer: int
+    pitch: int
+    wide: bool = False
 
 
 class Windows(Protocol):
@@ -145,6 +154,11 @@ class Picture:
             return self.windows.read(xyxy)
         x1, y1, x2, y2 = xyxy
         return self.bgr[y1:y2, x1:x2]
+
+    @property
+    def fetched(self) -> bool:
+        """Whether its planes are on the host; asking for them fetches them."""
+        return True
 
     def __repr__(self) -> str:
         yuv = f"YUV420 {self.matrix} {'full' if self.full_range else 'limited'}"

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from streamdet.inputspec import InputSpec
 from streamdet.types import (
     F32,
+    I16,
+    U8,
+    Bool,
     Detections,
     Event,
     Frame,
     Motion,
+    MotionPlanes,
+    Picture,
     Result,
     SourceInfo,
     StoredEvent,
@@ -21,7 +26,20 @@ from streamdet.types import (
     Tracks,
 )
 
-__all__ = ["Detector", "EventLog", "Merger", "MotionModel", "Packer", "Rules", "Scheduler", "Sink", "Source", "Tracker"]
+__all__ = [
+    "Detector",
+    "DeviceScene",
+    "EventLog",
+    "Merger",
+    "MotionModel",
+    "Packer",
+    "Rules",
+    "Scheduler",
+    "Seen",
+    "Sink",
+    "Source",
+    "Tracker",
+]
 
 
 class _Managed(Protocol):
@@ -53,6 +71,58 @@ class MotionModel(Protocol):
     """Stateful per stream; called once per frame, in order. A new epoch or frame size starts afresh."""
 
     def __call__(self, frame: Frame) -> Motion: ...
+
+
+class Seen(NamedTuple):
+    """What a GPU tells of a frame: by block of 16 px the largest differences to the preceding frame and to the background, and
+    coarse samples of both, as `streamdet.motion.light.sample` takes them."""
+
+    change: U8
+    away: U8
+    luma: I16
+    background: I16
+
+
+class DeviceScene(Protocol):
+    """The whole planes of one stream on a GPU, for a motion model that has only small things come to the host.
+
+    ``begin`` starts a scene of which `picture` is the background too; ``see`` brings the next picture. What is seen becomes the
+    preceding frame by ``remember``; until then another may be seen instead.
+    """
+
+    def begin(self, picture: Picture, grid: tuple[int, int]) -> I16:
+        """A coarse sample of it: every ``grid[1]``-th px from ``grid[0]`` on."""
+        ...
+
+    def see(
+        self, picture: Picture, *, levels: U8, frozen: Bool, patches: Iterable[tuple[int, int, U8]], limit: U8
+    ) -> Seen:
+        """First the background learns from the preceding frame: it is healed where `patches` (x, y, mask) say so and moves by
+        `levels` (stripes of 64 rows) except in `frozen` blocks. Blocks further than `limit` from it are active."""
+        ...
+
+    def relight(self, table: U8, *, earlier: bool) -> Seen:
+        """The background, with `earlier` also the frames before, through a brightness table; then what is seen anew."""
+        ...
+
+    def active(self) -> tuple[U8, U8, U8]:
+        """This frame, the preceding one and the background (H,W) u8, right in active blocks and those beside them, else equal.
+        Valid until the next call."""
+        ...
+
+    def whole(self) -> tuple[U8, U8]:
+        """This frame and the background, every px."""
+        ...
+
+    def earlier(self) -> tuple[U8, U8 | None]:
+        """The preceding frame and the one before that (None: there is none), every px."""
+        ...
+
+    def planes(self) -> MotionPlanes: ...
+    def remember(self) -> None: ...
+    def resume(self, picture: Picture, before_previous: U8, background: U8) -> None:
+        """Go on after some frames that were not seen here: `picture` is the preceding frame."""
+        ...
 
 
 class Scheduler(Protocol):

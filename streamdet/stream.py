@@ -230,6 +230,7 @@ class Stream:
             outbox.close(discard=abort)
         for thread in self._threads:
             thread.join(timeout=None if thread.name.startswith("sink-") else JOIN_S)
+        self.line.close()
         self.wall_s = time.monotonic() - self.started_s
 
     def fail(self, error: BaseException) -> None:

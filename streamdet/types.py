@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamdet.arrays import F32, I16, I32, I64, U8, Bool
 from streamdet.event import SCHEMA, Event, EventType, StoredEvent
-from streamdet.picture import DeviceArray, DevicePlanes, Matrix, Picture, Windows
+from streamdet.picture import DeviceArray, DevicePlane, DevicePlanes, Matrix, Picture, Windows
 from streamdet.tileplan import WHY_ALL, WHY_MOTION, WHY_NAMES, WHY_SMALL, WHY_SWEEP, WHY_TRACK, TilePlan
 
 __all__ = [
@@ -42,12 +42,14 @@ __all__ = [
     "Bool",
     "Detections",
     "DeviceArray",
+    "DevicePlane",
     "DevicePlanes",
     "Event",
     "EventType",
     "Frame",
     "Matrix",
     "Motion",
+    "MotionPlanes",
     "MotionState",
     "Picture",
     "Result",
@@ -122,13 +124,27 @@ MotionState = Literal["first", "steady", "repeat", "exposure", "cut", "moving"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class MotionPlanes:
+    """The planes of a Motion that was measured on the GPU and left there; None as in Motion.
+
+    `owner`: whatever must stay alive until the GPU has read them.
+    """
+
+    previous: DevicePlane | None
+    before_previous: DevicePlane | None
+    background: DevicePlane | None
+    owner: Any = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Motion:
     """What changed in a frame, at native resolution. *Planes are valid until the motion model's next call.*
 
     The signed differences are never stored: a caller that looks at a tile asks for that tile only.
 
     Attributes:
-        luma: (H,W) u8, this frame (the very plane of its Picture); (0,0) of a windowed picture, which holds none.
+        luma: (H,W) u8, this frame (the very plane of its Picture); (0,0) of a windowed picture, which holds none, and where
+            the planes are on_device.
         previous: (H,W) u8 preceding distinct decoded frame, aligned onto this one if the camera moved; None if there is
             none to compare with (first frame, cut, size change).
         before_previous: the one before that, aligned likewise, or None.
@@ -140,6 +156,7 @@ class Motion:
         shift_xy: px the scene moved since the preceding frame (0, 0 for a still camera).
         dt_s: media seconds since the preceding distinct frame; 0 on the first.
         noise: robust standard deviation of the frame-to-frame difference, in grey levels.
+        on_device: where the planes lie if they were left on the GPU; the four planes above are then empty or None.
     """
 
     luma: U8 = field(repr=False)
@@ -152,6 +169,7 @@ class Motion:
     shift_xy: tuple[float, float] = (0.0, 0.0)
     dt_s: float = 0.0
     noise: float = 0.0
+    on_device: MotionPlanes | None = field(default=None, repr=False)
 
     def difference(self, xyxy: Sequence[int] | None = None) -> I16:
         """Y(t) - Y(t-1), signed, (h,w) i16 of the int box `xyxy` inside the frame (None: all of it). 0 if unknown."""

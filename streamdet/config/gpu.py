@@ -20,4 +20,5 @@ class GpuConfig(Node, frozen=True):
         None  # folder of compiled plans; None: engines/cache of a checkout, else the user's cache folder
     )
     workspace_mib: Size = 2048  # GPU memory TensorRT may use while it looks for fast kernels
+    motion: bool = True  # measure motion on the GPU too; False: on the CPU, which the planes come down for
     graphs: bool = True  # replay a frame's work as one CUDA graph

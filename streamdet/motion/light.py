@@ -9,7 +9,7 @@ import numpy as np
 
 from streamdet.types import F32, I16, U8
 
-__all__ = ["Relight", "fit_light", "sample", "spread"]
+__all__ = ["Relight", "fit_light", "grid_of", "sample", "spread"]
 
 _SAMPLES = 32_768
 _BINS = 12
@@ -17,9 +17,14 @@ _BINS = 12
 
 def sample(plane: U8) -> I16:
     """About 32,000 evenly spaced pixels of a plane, flat i16. The same grid for every plane of one size."""
-    height, width = plane.shape
-    stride = max(1, int(np.sqrt(height * width / _SAMPLES)))
-    return plane[stride // 2 :: stride, stride // 2 :: stride].astype(np.int16).ravel()
+    first, step = grid_of(plane.shape)
+    return plane[first::step, first::step].astype(np.int16).ravel()
+
+
+def grid_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """The first row and column of :func:`sample`, and how many px lie from each to the next."""
+    step = max(1, int(np.sqrt(shape[0] * shape[1] / _SAMPLES)))
+    return step // 2, step
 
 
 def spread(difference: I16) -> float:

@@ -27,7 +27,7 @@ from streamdet.motion.shapes import Planes, Shapes
 from streamdet.motion.strength import describe, strength_of
 from streamdet.types import F32, I16, U8, Bool, Frame, Motion, MotionState
 
-__all__ = ["MotionModel"]
+__all__ = ["MotionModel", "Scene", "rows_together"]
 
 _HOLD = 5.0  # background time constants after which what stands still is part of the scene
 _SIGMAS_PER_LEVEL = 3.0  # the largest of 256 noisy pixels lies about three sigma out
@@ -76,7 +76,7 @@ class Update:
 
 
 class Scene:
-    """Everything known of one continuous shot. What touches whole planes is apart, below: `motion.device` does that elsewhere."""
+    """Everything known of one continuous shot. What touches whole planes is apart, below: `on_device` does that elsewhere."""
 
     def __init__(self, frame: Frame, config: MotionConfig) -> None:
         self.wh, self.epoch = frame.wh, frame.epoch
@@ -124,13 +124,14 @@ class Scene:
         )
         if not moving and agree < _CUT_BELOW and not self._camera.agreeing:
             return None
+        if not moving:
+            self._follow_light(now)
         planes = self._planes(luma, moving)
         if moving:
             change = self._maxima.of(tolerant_difference(planes.luma, planes.previous))
             away = self._maxima.of(tolerant_difference(planes.luma, planes.background))
             state = "moving" if state == "steady" else state
         else:
-            self._follow_light(now)
             away = self._away(planes)
         shapes, frozen, patches = self._regions(planes, away, change, threshold, dt_s)
         features = describe(shapes, away > threshold, self._change, self._noise.level)
@@ -210,13 +211,13 @@ class Scene:
 
     def _open(self, frame: Frame) -> I16:
         """The first frame is all that is known of the scene; a sample of it."""
-        luma = _rows_together(frame.picture.luma)
+        luma = rows_together(frame.picture.luma)
         self._previous = luma
         self._background = Background(luma, self._config.background_s)
         return sample(luma)
 
     def _bring(self, frame: Frame) -> U8:
-        return _rows_together(frame.picture.luma)
+        return rows_together(frame.picture.luma)
 
     def _changed(self, luma: U8) -> U8:
         return self._maxima(luma, self._previous)
@@ -292,7 +293,7 @@ def _noise(difference: I16) -> float:
     return spread(difference - np.int16(np.median(difference)))
 
 
-def _rows_together(luma: U8) -> U8:
+def rows_together(luma: U8) -> U8:
     """The plane with pixels of a row side by side in memory, as OpenCV wants them (upright video is a view as it is)."""
     if luma.strides[1] == 1:
         return luma

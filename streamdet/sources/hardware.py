@@ -108,7 +108,7 @@ class HardwarePicture(Picture):
 
     @property
     def fetched(self) -> bool:
-        """Whether the planes have come to the host."""
+        """Whether they have come to the host."""
         return self._fetched is not None
 
     def _planes(self) -> tuple[U8, tuple[U8, U8]]:

@@ -1,5 +1,5 @@
-// The tile packer and the motion pass on the GPU. What they compute is defined by pack_cpu.py + sample.py, and by
-// motion/activity.py + motion/background.py; this is the fast copy, tested against them (tests/gpu).
+// The tile packer on the GPU. What it computes is defined by pack_cpu.py + sample.py; this is the fast copy, tested against
+// them (tests/gpu).
 //
 // Every kernel is free of barriers and shared memory: a thread writes what no other thread reads. So the same source, compiled
 // as C++ with tests/gpu/cuda_shim.h, runs thread after thread on a CPU and gives the same numbers.
@@ -18,7 +18,6 @@
 #define RUN 8
 #define MOST_PLANES 64
 #define MOST_ROWS 64
-#define BLOCK_PX 16
 #ifndef AT_ONCE
 #define AT_ONCE 4
 #endif
@@ -402,130 +401,3 @@ extern "C" __global__ void __launch_bounds__(256) pack_u8(const Job* job) { pack
 extern "C" __global__ void __launch_bounds__(256, 3) pack_f16_same(const Job* job) { pack<__half, false>(job); }
 extern "C" __global__ void __launch_bounds__(256, 3) pack_f32_same(const Job* job) { pack<float, false>(job); }
 extern "C" __global__ void __launch_bounds__(256, 3) pack_u8_same(const Job* job) { pack<uint8_t, false>(job); }
-
-// --------------------------------------------------------------------------------------------------------------- motion
-
-// One pass over a frame: the background learns from the frame before, then every block of 16 x 16 px says how far this
-// frame lies from the frame before and from the background. 8-bit planes, samples side by side.
-struct Motion {
-    const uint8_t* now;
-    const uint8_t* before;
-    uint8_t* background;
-    const uint8_t* levels;   // by stripe of 64 rows: grey levels the background may move, 0 for none
-    const uint8_t* frozen;   // by block: not 0 where something stands before the background
-    uint8_t* change;         // by block: largest |now - before|
-    uint8_t* away;           // by block: largest |now - background|
-    uint16_t* sum;           // by block: of |now - before|
-    uint16_t* moved;         // by block: px whose |now - before| is above `threshold`
-    int pitch_now, pitch_before, pitch_background;
-    int width, height;
-    int threshold;
-};
-
-static_assert(sizeof(Motion) == 96, "motion_cuda.py describes this layout");
-
-__device__ __forceinline__ void one_px(uint8_t now, uint8_t before, uint8_t& background, int levels, int threshold, int* found) {
-    const int old = background;
-    if (levels) background = (uint8_t)max(max(old - levels, 0), min(min(old + levels, 255), (int)before));
-    const int change = abs((int)now - (int)before);
-    found[0] = max(found[0], change);
-    found[1] = max(found[1], abs((int)now - (int)background));
-    found[2] += change;
-    found[3] += change > threshold;
-}
-
-// A thread takes a block: 16 rows of 16 bytes, a warp reads 512 neighbouring bytes of each row.
-extern "C" __global__ void __launch_bounds__(128) motion_blocks(const Motion* __restrict__ motion) {
-    const Motion m = *motion;
-    const int columns = (m.width + BLOCK_PX - 1) / BLOCK_PX, rows = (m.height + BLOCK_PX - 1) / BLOCK_PX;
-    const int column = blockIdx.x * blockDim.x + threadIdx.x, row = blockIdx.y;
-    if (column >= columns || row >= rows) return;
-    const int block = row * columns + column, x = column * BLOCK_PX, top = row * BLOCK_PX;
-    const int bottom = min(top + BLOCK_PX, m.height), wide = min(BLOCK_PX, m.width - x);
-    const int levels = m.frozen[block] ? 0 : m.levels[top / (4 * BLOCK_PX)];
-    const bool whole = wide == BLOCK_PX &&
-                       (((uintptr_t)m.now | (uintptr_t)m.before | (uintptr_t)m.background | m.pitch_now | m.pitch_before | m.pitch_background) & 15) == 0;
-    int found[4] = {0, 0, 0, 0};
-    for (int y = top; y < bottom; y++) {
-        const uint8_t* now = m.now + (int64_t)y * m.pitch_now + x;
-        const uint8_t* before = m.before + (int64_t)y * m.pitch_before + x;
-        uint8_t* background = m.background + (int64_t)y * m.pitch_background + x;
-        if (whole) {
-            __align__(16) uint8_t n[BLOCK_PX], p[BLOCK_PX], g[BLOCK_PX];
-            *(uint4*)n = __ldg((const uint4*)now);
-            *(uint4*)p = __ldg((const uint4*)before);
-            *(uint4*)g = *(const uint4*)background;
-#pragma unroll
-            for (int i = 0; i < BLOCK_PX; i++) one_px(n[i], p[i], g[i], levels, m.threshold, found);
-            if (levels) *(uint4*)background = *(const uint4*)g;
-        } else {
-            for (int i = 0; i < wide; i++) one_px(now[i], before[i], background[i], levels, m.threshold, found);
-        }
-    }
-    m.change[block] = (uint8_t)found[0];
-    m.away[block] = (uint8_t)found[1];
-    m.sum[block] = (uint16_t)found[2];
-    m.moved[block] = (uint16_t)found[3];
-}
-
-// What moves in a tile, over the blocks it touches.
-struct Energy {
-    int change, away;  // largest
-    int sum, moved;    // totals: mean = sum / px of the touched blocks
-};
-
-struct Picking {
-    const Tile* tiles;
-    const uint8_t* change;
-    const uint8_t* away;
-    const uint16_t* sum;
-    const uint16_t* moved;
-    const uint8_t* must;  // by tile: not 0 where it is to be run anyway (a track is expected, its sweep is due)
-    Energy* energy;       // by tile, zero before
-    int* picked;          // rows of the picked tiles, in order
-    int* count;           // how many; those beyond `room` are counted and not listed
-    int tile_count, columns, rows;
-    int least_level, least_moved;  // a tile is picked where a block lies this far from the background and enough px moved
-    int room;
-};
-
-static_assert(sizeof(Energy) == 16 && sizeof(Picking) == 96, "motion_cuda.py describes these layouts");
-
-// A thread block per tile, its threads stride over the tile's blocks. Whole numbers: the order of the atomics changes nothing.
-extern "C" __global__ void __launch_bounds__(128) tile_energy(const Picking* __restrict__ picking) {
-    const Picking p = *picking;
-    const int row = blockIdx.x;
-    if (row >= p.tile_count) return;
-    const Tile tile = p.tiles[row];
-    const int left = tile.x1 / BLOCK_PX, top = tile.y1 / BLOCK_PX;
-    const int across = min((tile.x2 - 1) / BLOCK_PX + 1, p.columns) - left, down = min((tile.y2 - 1) / BLOCK_PX + 1, p.rows) - top;
-    Energy mine = {0, 0, 0, 0};
-    for (int i = threadIdx.x; i < across * down; i += blockDim.x) {
-        const int block = (top + i / across) * p.columns + left + i % across;
-        mine.change = max(mine.change, (int)p.change[block]);
-        mine.away = max(mine.away, (int)p.away[block]);
-        mine.sum += p.sum[block];
-        mine.moved += p.moved[block];
-    }
-    atomicMax(&p.energy[row].change, mine.change);
-    atomicMax(&p.energy[row].away, mine.away);
-    atomicAdd(&p.energy[row].sum, mine.sum);
-    atomicAdd(&p.energy[row].moved, mine.moved);
-}
-
-__device__ __forceinline__ bool is_picked(const Picking& p, int row) {
-    const Energy energy = p.energy[row];
-    return p.must[row] || (energy.away >= p.least_level && energy.moved >= p.least_moved);
-}
-
-// A thread per tile counts the picked ones before it: the list is in order whatever runs first.
-extern "C" __global__ void __launch_bounds__(128) pick_tiles(const Picking* __restrict__ picking) {
-    const Picking p = *picking;
-    const int row = blockIdx.x * blockDim.x + threadIdx.x;
-    if (row >= p.tile_count) return;
-    int before = 0;
-    for (int i = 0; i < row; i++) before += is_picked(p, i);
-    const bool mine = is_picked(p, row);
-    if (mine && before < p.room) p.picked[before] = row;
-    if (row == p.tile_count - 1) *p.count = before + mine;
-}

@@ -1,9 +1,9 @@
 """The packer on the GPU: planes go up once (or lie there already), one launch makes the whole batch, nothing comes back.
 
-`pack_cpu` defines the result, `kernel.cu` computes it, `program` tells it what to do. Host pictures are uploaded as the decoder
-gives them (planar or interleaved 4:2:0, 1.5 bytes a px), each once: the luma of the frame before is still there when its
-difference is wanted. What only the motion model on the host knows (background, planes aligned to a moving camera) goes up
-as far as the chosen tiles reach.
+`pack_cpu` defines the result, `kernel.cu` computes it, `program` tells it what to do. Each picture goes up once
+(`gpu_pictures`): the luma of the frame before is still there when its difference is wanted. Planes of a motion model on the GPU
+are read where they lie; what only one on the host knows (background, planes aligned to a moving camera) goes up as far as the
+chosen tiles reach.
 
 Each frame: :meth:`CudaPacker.prepare` (copies, not to be captured), then :meth:`CudaPacker.launch` (the kernel; may be part of
 a graph, which stays good as long as ``graph_key`` is the same), then :meth:`CudaPacker.launched`. Calling the packer does all
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from streamdet.device import Device, DeviceArray, Event, Kernel
 from streamdet.inputspec import InputSpec
+from streamdet.tiles.gpu_pictures import GpuPictures, PlaneFields, is_yuv
 from streamdet.tiles.program import JOB, PLANE, TILE, PlaneRef, Source, compile_rows, is_same_size, tile_rows
-from streamdet.tiles.staging import Image, Staging
-from streamdet.types import Frame, Motion, Picture, TileBatch, TilePlan
+from streamdet.types import DevicePlane, Frame, Motion, MotionPlanes, Picture, TileBatch, TilePlan
 
 __all__ = ["CudaPacker"]
 
@@ -31,6 +31,7 @@ _BLOCK = 256
 _RUN = 8
 _DTYPES: dict[str, Any] = {"float32": np.float32, "float16": np.float16, "uint8": np.uint8}
 _SUFFIX = {"float32": "f32", "float16": "f16", "uint8": "u8"}
+_WHO = "pack"
 _MOTION_PLANES = ("previous", "before_previous", "background")
 
 
@@ -41,17 +42,17 @@ class CudaPacker:
     it holds on the GPU is freed by :meth:`close`, or with its Device.
     """
 
-    def __init__(self, spec: InputSpec, device: Device) -> None:
+    def __init__(self, spec: InputSpec, device: Device, pictures: GpuPictures | None = None) -> None:
         self.spec = spec
         self._device = device
-        self._staging = Staging(device)
+        self._on_gpu = pictures or GpuPictures(device)
         self._pictures: deque[Picture] = deque(maxlen=max(spec.history + 1, 2))  # newest last
         self._seen: tuple[str, int, int, tuple[int, int]] | None = None
-        self._images: dict[int, Image] = {}  # by id of the picture, which is kept beside it
         self._motion: tuple[Motion, dict[str, tuple[DeviceArray, tuple[int, int]]]] | None = None
         self._held: deque[tuple[Event, Any]] = deque()  # pictures of the decoder that the GPU may still read
         self._job: DeviceArray | None = None
         self._batch: DeviceArray | None = None
+        self._planes: MotionPlanes | None = None  # of the frame that is packed
         self._kernel: Kernel | None = None
         self._out = 0
         self._grid = (0, 0)
@@ -84,7 +85,7 @@ class CudaPacker:
         self._out = data.pointer
         self._grid = (-(-(-(-tiles.input_wh[0] // _RUN) * tiles.input_wh[1]) // _BLOCK), len(tiles))
         if len(tiles):
-            with self._staging:
+            with self._on_gpu.staging:
                 self._write_job(data, motion, tiles)
         return TileBatch(data, tiles, frame, motion)
 
@@ -101,7 +102,7 @@ class CudaPacker:
             self._held.popleft()
         lent = [picture.on_device for picture in self._pictures if picture.on_device is not None]
         if lent:
-            self._held.append((self._device.mark(), lent))
+            self._held.append((self._device.mark(), (lent, self._planes)))
 
     def close(self) -> None:
         """Give every buffer back to the device's pool."""
@@ -109,8 +110,11 @@ class CudaPacker:
         for array in (self._job, self._batch):
             if array is not None:
                 self._device.release(array)
-        self._job = self._batch = None
-        self._held.clear()
+        self._job = self._batch = self._planes = None
+        if self._held:
+            self._device.synchronize()
+            self._held.clear()
+        self._on_gpu.close()
 
     # ------------------------------------------------------------------------------------------------------- the past
 
@@ -122,15 +126,11 @@ class CudaPacker:
             return
         self._pictures.append(frame.picture)
         self._seen = now
-        kept = {id(picture) for picture in self._pictures}
-        for key in [key for key in self._images if key not in kept]:
-            self._images.pop(key).release(self._device)
+        self._on_gpu.keep(_WHO, self._pictures)
 
     def _forget(self) -> None:
         self._pictures.clear()
-        for image in self._images.values():
-            image.release(self._device)
-        self._images.clear()
+        self._on_gpu.keep(_WHO, ())
         self._drop_motion()
 
     def _drop_motion(self) -> None:
@@ -149,7 +149,8 @@ class CudaPacker:
         if self._motion is None or self._motion[0] is not motion:
             self._drop_motion()
             self._motion = motion, {}
-        rows, refs = compile_rows(self.spec, self._source, lambda ref: _host_plane(motion, ref[0]) is not None)
+        self._planes = motion.on_device
+        rows, refs = compile_rows(self.spec, self._source, lambda ref: _has(motion, ref[0]))
         reach = int(tiles.xyxy[:, 1].min()), int(tiles.xyxy[:, 3].max())
         planes = np.array([self._plane(ref, motion, reach) for ref in refs], PLANE)
         tile_table = tile_rows(tiles)
@@ -162,7 +163,7 @@ class CudaPacker:
             if self._job is not None:
                 self._device.release(self._job)
             self._job = self._device.empty((max(size, JOB.itemsize + 256 * TILE.itemsize),), np.uint8)
-        raw = self._staging.take(size)
+        raw = self._on_gpu.staging.take(size)
         job = raw[: JOB.itemsize].view(JOB)[0]
         job["out"], job["tiles"], job["picked"], job["count"] = data.pointer, self._job.pointer + JOB.itemsize, 0, 0
         job["width"], job["height"] = tiles.input_wh
@@ -173,27 +174,22 @@ class CudaPacker:
 
     def _source(self, offset: int) -> Source:
         picture = self._picture(offset)
-        image = self._image(picture)
-        return Source(picture.chroma is not None, picture.matrix, picture.full_range, image.pair)
+        return Source(is_yuv(picture), picture.matrix, picture.full_range, self._on_gpu.is_pair(picture))
 
-    def _image(self, picture: Picture) -> Image:
-        """The picture on the GPU; brought there now if it is not."""
-        image = self._images.get(id(picture))
-        if image is None:
-            image = self._images[id(picture)] = self._staging.image(picture)
-            if picture.on_device is not None:
-                self._device.after_default_stream()
-        return image
-
-    def _plane(self, ref: PlaneRef, motion: Motion, reach: tuple[int, int]) -> tuple[int, int, int, int, int]:
+    def _plane(self, ref: PlaneRef, motion: Motion, reach: tuple[int, int]) -> PlaneFields:
         what, offset = ref
         if what not in _MOTION_PLANES:
-            return self._staging.plane(self._image(self._picture(offset)), what)
+            return self._on_gpu.plane(self._picture(offset), what)
+        if motion.on_device is not None:
+            plane: DevicePlane = getattr(motion.on_device, what)
+            return plane.pointer, plane.pitch, 2 if plane.wide else 1, int(plane.wide), 0
         host = _host_plane(motion, what)
         assert host is not None
         for picture in self._pictures:
-            if picture.luma is host:  # an earlier picture as it was decoded: it is up there, or will be wanted again
-                return self._staging.plane(self._image(picture), "y")
+            if (
+                picture.fetched and picture.luma is host
+            ):  # an earlier picture as it was decoded: it is up there, or will be wanted again
+                return self._on_gpu.plane(picture, "y")
         assert self._motion is not None
         pitch = -(-host.shape[1] // 16) * 16
         sent = self._motion[1].get(what)
@@ -201,7 +197,7 @@ class CudaPacker:
             sent = self._device.empty((host.shape[0], pitch), np.uint8), (0, 0)
         array, done = sent
         if not (done[0] <= reach[0] and reach[1] <= done[1]):
-            self._staging.rows(host, array, reach)
+            self._on_gpu.staging.rows(host, array, reach)
             done = reach
         self._motion[1][what] = array, done
         return array.pointer, pitch, 1, 0, 0
@@ -214,11 +210,12 @@ class CudaPacker:
         return self._batch
 
 
+def _has(motion: Motion, what: str) -> bool:
+    if what == "y":
+        return True
+    return (_host_plane(motion, what) if motion.on_device is None else getattr(motion.on_device, what)) is not None
+
+
 def _host_plane(motion: Motion, what: str) -> NDArray[np.uint8] | None:
-    planes = {
-        "y": motion.luma,
-        "previous": motion.previous,
-        "before_previous": motion.before_previous,
-        "background": motion.background,
-    }
+    planes = {"previous": motion.previous, "before_previous": motion.before_previous, "background": motion.background}
     return planes[what]

@@ -24,7 +24,6 @@ from streamdet.frame_graph import FrameGraph
 from streamdet.inputspec import InputSpec
 from streamdet.motion.model import MotionModel
 from streamdet.tiles.pack_cpu import CpuPacker
-from streamdet.tiles.pack_cuda import CudaPacker
 from streamdet.tiles.pack_graph import GraphPacker
 from streamdet.tiles.plan import plan_tiles
 from streamdet.types import DeviceArray
@@ -41,7 +40,7 @@ def test_what_is_replayed_is_what_the_cpu_packs(driver: Driver, streams: int) ->
     plan = plan_tiles(WH, input_wh=spec.wh, config=TilesConfig(tile=64))[:5]
     with Device() as device:
         frame = FrameGraph(device, room=16)
-        gpu = [GraphPacker(spec, frame, CudaPacker(spec, device)) for _ in range(streams)]
+        gpu = [GraphPacker(spec, frame, device) for _ in range(streams)]
         cpu = [CpuPacker(spec) for _ in range(streams)]
         models = [MotionModel(MotionConfig()) for _ in range(streams)]
         answer = device.empty((5 * streams, 6, 64, 64), np.float16)
