@@ -5,7 +5,9 @@ The network is played: a copy on the stream, which a graph records; and, for who
 
 from __future__ import annotations
 
+import gc
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from streamdet.device import Device
 from streamdet.frame_graph import FrameGraph
 from streamdet.inputspec import InputSpec
 from streamdet.motion.model import MotionModel
+from streamdet.motion.on_device import DeviceMotionModel
+from streamdet.tiles.motion_cuda import MotionPass
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.tiles.pack_graph import GraphPacker
 from streamdet.tiles.plan import plan_tiles
@@ -66,6 +70,31 @@ def test_what_is_replayed_is_what_the_cpu_packs(driver: Driver, streams: int) ->
         frame.close()
 
 
+def test_a_stream_that_ends_gives_its_memory_back(driver: Driver) -> None:
+    spec = InputSpec(wh=(64, 64), channels=SIX, std=(255.0,), dtype="float16")
+    plan = plan_tiles(WH, input_wh=spec.wh, config=TilesConfig(tile=64))[:5]
+    with Device() as device:
+        frame, held = FrameGraph(device, room=16), []
+        for stream in range(4):
+            packer = GraphPacker(spec, frame, device)
+            model = DeviceMotionModel(MotionConfig(), packer.scene(), frame.here)
+            for turn in range(5):
+                given = frame_of(scene(turn, seed=stream), turn)
+                batch = packer(given, model(given), plan)
+                frame.run((batch.data.pointer, batch.data.shape), lambda: None)
+            done = threading.Thread(target=packer.close)
+            done.start()
+            done.join()
+            device.synchronize()
+            held.append((device.allocated_bytes, driver.live()["pinned"]))
+        assert len(set(held[1:])) == 1, held  # the second began before the first was gone
+        frame.close()
+        device.trim()
+        assert device.allocated_bytes == 0
+        assert "pinned" not in driver.live()
+    gc.collect()
+
+
 class Waiting(OnnxRuntimeCudaBackend):
     """onnxruntime works at once; the double's stream, late: they meet here."""
 
@@ -80,16 +109,23 @@ def run(out: Path, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "demo.frames.jsonl").read_bytes().splitlines()]
 
 
+@pytest.mark.parametrize("look", ["auto", "motion"])
+@pytest.mark.parametrize("motion", [True, False], ids=["motion on the gpu", "motion on the cpu"])
 def test_a_run_on_the_gpu_writes_what_the_cpu_writes(
-    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    look: str, motion: bool, driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import streamdet.detectors.onnxruntime_cuda as door
 
     monkeypatch.setattr(door, "OnnxRuntimeCudaBackend", lambda *a, **k: Waiting(*a, **k, place="cpu"))
     monkeypatch.setattr(streamdet.gpu, "_runtime", lambda *_: "onnxruntime")
     words = ["--device", "cuda:0", "--set", f"gpu.plans={tmp_path / 'plans'}", "--set", "gpu.precision=fp32"]
+    looks: list[str] = []
+    see = MotionPass.see
+    monkeypatch.setattr(MotionPass, "see", lambda self, *a, **k: looks.append("") or see(self, *a, **k))
+    words += ["--set", f"gpu.motion={str(motion).lower()}", "--look", look]
     ours = run(tmp_path / "gpu", *words, "--set", "source.hwaccel=off")
-    theirs = run(tmp_path / "cpu", "--device", "cpu", "--backend", "onnxruntime")
+    assert bool(looks) == motion
+    theirs = run(tmp_path / "cpu", "--device", "cpu", "--backend", "onnxruntime", "--look", look)
     assert len(ours) == len(theirs) > 10
     assert sum(len(frame["objects"]) for frame in theirs) > 10
     for mine, other in zip(ours, theirs, strict=True):
