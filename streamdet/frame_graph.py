@@ -86,7 +86,7 @@ class FrameGraph:
         self._waiting.append(packer)
 
     def later(self, what: Callable[[], None]) -> None:
-        """Have `what` done before the next :meth:`run`, or at the end. From any thread: an ended stream gives its buffers back."""
+        """Have `what` done before the next :meth:`run`, or at the end. From any thread: a stream that ends gives its own back."""
         self._later.append(what)
 
     def _tidy(self) -> None:
