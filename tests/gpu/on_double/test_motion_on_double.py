@@ -23,7 +23,7 @@ from streamdet.device import Device
 from streamdet.inputspec import InputSpec
 from streamdet.motion.model import MotionModel
 from streamdet.motion.on_device import DeviceMotionModel
-from streamdet.tiles import motion_cuda
+from streamdet.tiles import motion_readback
 from streamdet.tiles.gpu_pictures import GpuPictures
 from streamdet.tiles.motion_cuda import MotionPass
 from streamdet.tiles.pack_cpu import CpuPacker
@@ -198,10 +198,10 @@ def test_as_on_the_cpu(name: str, driver: Driver) -> None:
 
 
 def test_what_little_room_there_is_changes_nothing(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(motion_cuda, "_SENT", 4)
+    monkeypatch.setattr(motion_readback, "_SENT", 4)
     with Device() as device:
         followed(movers, device, MotionConfig())
-        monkeypatch.setattr(motion_cuda, "_ROOM_SHARE", 10_000)
+        monkeypatch.setattr(motion_readback, "_ROOM_SHARE", 10_000)
         followed(everywhere, device, MotionConfig())
     gc.collect()
 
