@@ -1,4 +1,4 @@
-"""What the motion pass tells the host of a frame: where it lies on the GPU, its way down, and planes that are right where it counts."""
+"""What the motion pass tells the host of a frame: its way down, and planes that are right where it counts."""
 
 from __future__ import annotations
 
