@@ -11,7 +11,7 @@ import numpy as np
 
 from streamdet.arrays import U8
 
-__all__ = ["DeviceArray", "DevicePlane", "DevicePlanes", "Matrix", "Picture", "Windows"]
+__all__ = ["DeviceArray", "DevicePlane", "DevicePlanes", "Matrix", "MotionPlanes", "Picture", "Windows"]
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
 
@@ -67,6 +67,19 @@ class DevicePlane:
     pointer: int
     pitch: int
     wide: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MotionPlanes:
+    """The planes of a Motion that was measured on the GPU and left there; None as in Motion.
+
+    `owner`: whatever must stay alive until the GPU has read them.
+    """
+
+    previous: DevicePlane | None
+    before_previous: DevicePlane | None
+    background: DevicePlane | None
+    owner: Any = field(default=None, repr=False)
 
 
 class Windows(Protocol):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from streamdet.arrays import F32, I16, I32, I64, U8, Bool
 from streamdet.event import SCHEMA, Event, EventType, StoredEvent
-from streamdet.picture import DeviceArray, DevicePlane, DevicePlanes, Matrix, Picture, Windows
+from streamdet.picture import DeviceArray, DevicePlane, DevicePlanes, Matrix, MotionPlanes, Picture, Windows
 from streamdet.tileplan import WHY_ALL, WHY_MOTION, WHY_NAMES, WHY_SMALL, WHY_SWEEP, WHY_TRACK, TilePlan
 
 __all__ = [
@@ -121,19 +121,6 @@ class SourceInfo:
 # --------------------------------------------------------------------------------------------------------------- Motion
 
 MotionState = Literal["first", "steady", "repeat", "exposure", "cut", "moving"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class MotionPlanes:
-    """The planes of a Motion that was measured on the GPU and left there; None as in Motion.
-
-    `owner`: whatever must stay alive until the GPU has read them.
-    """
-
-    previous: DevicePlane | None
-    before_previous: DevicePlane | None
-    background: DevicePlane | None
-    owner: Any = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
