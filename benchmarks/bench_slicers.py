@@ -48,8 +48,7 @@ def run(name: str, clip: Path, model: Path, *, first: int, frames: int) -> dict[
 
 def matched(wanted: Any, there: Any, *, least: float = 0.0, iou: float = 0.5) -> tuple[int, int]:
     """How many rows of `wanted` scoring at least `least` have a partner of their class in `there`; of how many."""
-    one = np.asarray(wanted, float).reshape(len(wanted), -1)
-    other = np.asarray(there, float).reshape(len(there), -1)
+    one, other = np.asarray(wanted, float), np.asarray(there, float)
     if not len(one) or not len(other):
         return 0, int((one[:, 4] >= least).sum()) if len(one) else 0
     overlap = _iou(one[:, :4], other[:, :4])

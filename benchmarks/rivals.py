@@ -194,7 +194,7 @@ def ours(clip: str, model: str, *, look: Any, backend: Any, record: dict[str, An
     for result in run:
         found, shown = result.detections, result.tracks.shown
         index = result.frame.index
-        record["tiles"][index] = np.bincount(result.tiles.why, minlength=4).tolist() if result.tiles else [0] * 4
+        record["tiles"][index] = np.bincount(result.tiles.slot_why, minlength=4).tolist() if result.tiles else [0] * 4
         record["of"] = result.tiles.of if result.tiles else record.get("of")
         record["tracks"][index] = np.concatenate(
             [shown.xyxy, *(column[:, None] for column in (shown.score, shown.label, shown.state, shown.id))], 1

@@ -67,7 +67,7 @@ class ImageResult(Mapping[str, Any]):
     @property
     def tiles(self) -> int:
         """How many tiles were looked at."""
-        return 0 if self._result.tiles is None else len(self._result.tiles)
+        return 0 if self._result.tiles is None else self._result.tiles.slots
 
     @property
     def json(self) -> dict[str, dict[str, Any]]:

@@ -46,7 +46,10 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """A frame, its motion, and the tiles its Line would like to have run (None: an exact repeat, nothing is looked at)."""
+    """A frame, its motion, and the tiles its Line would like to have run (None: an exact repeat, nothing is looked at).
+
+    ``wanted``: in how many network inputs.
+    """
 
     frame: Frame
     motion: Motion
@@ -54,7 +57,7 @@ class Survey:
 
     @property
     def wanted(self) -> int:
-        return 0 if self.tiles is None else len(self.tiles)
+        return 0 if self.tiles is None else self.tiles.slots
 
 
 @dataclass(slots=True)
@@ -182,21 +185,23 @@ class Line:
         if not len(extra):
             return tiles, found
         self.tiles_run += np.bincount(extra.why, minlength=len(WHY_NAMES))
-        self.tiles_of += len(extra)
+        self.tiles_of += extra.slots
         again = self._detect(survey, extra)
         return tiles.beside(extra), Detections.concat([found, again.moved(len(tiles))])
 
     def _detect(self, survey: Survey, tiles: TilePlan) -> Detections:
         """Pack and detect, a bounded number of tiles at a time: a huge picture must not become a huge tensor."""
-        parts = []
-        for first in range(0, max(len(tiles), 1), TILES_AT_ONCE):
+        parts, rows, of = [], 0, tiles.slots
+        for first in range(0, max(of, 1), TILES_AT_ONCE):
+            part = tiles.between(first, first + TILES_AT_ONCE)
             with self.timer("pack"):
-                batch = self.packer(survey.frame, survey.motion, tiles[first : first + TILES_AT_ONCE])
+                batch = self.packer(survey.frame, survey.motion, part)
             with self.timer("detect"):
                 found = self.detector(batch)
-            parts.append(found.moved(first))
-            if self.on_tiles is not None and len(tiles) > TILES_AT_ONCE:
-                self.on_tiles(min(first + TILES_AT_ONCE, len(tiles)), len(tiles))
+            parts.append(found.moved(rows))
+            rows += len(part)
+            if self.on_tiles is not None and of > TILES_AT_ONCE:
+                self.on_tiles(min(first + TILES_AT_ONCE, of), of)
         return Detections.concat(parts)
 
     def _merge(self, found: Detections) -> tuple[Detections, Detections]:
@@ -207,9 +212,9 @@ class Line:
 
     def _ran(self, survey: Survey, tiles: TilePlan) -> None:
         self.scheduler.ran(survey.frame, survey.motion, tiles)
-        self.tiles_run += np.bincount(tiles.why, minlength=len(WHY_NAMES))
+        self.tiles_run += np.bincount(tiles.slot_why, minlength=len(WHY_NAMES))
         self.tiles_of += tiles.of
-        self.tiles_put_off += survey.wanted - len(tiles)
+        self.tiles_put_off += survey.wanted - tiles.slots
 
     def _inside(self, frame: Frame, found: Detections) -> Detections:
         rows = self.keep(frame.wh, found.xyxy)

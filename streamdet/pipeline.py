@@ -197,7 +197,7 @@ class Pipeline:
         packed_s = time.perf_counter()
         together = members[0][0].line.detector.together(batches)
         spent_s = time.perf_counter() - packed_s
-        tiles = sum(len(batch.tiles) for batch in batches)
+        tiles = sum(batch.tiles.slots for batch in batches)
         if tiles:
             self._budget.tile.add((time.perf_counter() - started_s) / tiles)
         found: dict[int, tuple[TileBatch, Detections]] = dict(
@@ -207,7 +207,7 @@ class Pipeline:
             batch, detections = found.get(row, (None, None))
             if batch is None and survey.tiles is not None:
                 continue  # it failed in packing
-            part = len(batch.tiles) / tiles if batch is not None and tiles else 1 / len(members)
+            part = batch.tiles.slots / tiles if batch is not None and tiles else 1 / len(members)
             if batch is not None:
                 stream.line.timer.add("detect", spent_s * part)
             result = self._guarded(

@@ -137,8 +137,13 @@ class Scheduler(Protocol):
 
 
 class Packer(Protocol):
-    """Cuts, converts, scales, normalises and packs the chosen tiles in one step. Stateful (frame history)."""
+    """Cuts, converts, scales, normalises and packs the chosen tiles in one step. Stateful (frame history).
 
+    ``collages``: whether several tiles of a plan may share an input.
+    """
+
+    @property
+    def collages(self) -> bool: ...
     def __call__(self, frame: Frame, motion: Motion, tiles: TilePlan) -> TileBatch: ...
 
 

@@ -21,11 +21,15 @@ __all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "encode", "frame_record
 
 
 class TilesRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How many tiles were run, of how many, and why (a count per reason)."""
+    """How many tiles were run, of how many, and why (a count per reason). What is counted is inputs of the network.
+
+    ``pieces``: in a collage, how many pieces of the frame share these inputs; absent where each has its own.
+    """
 
     run: int
     of: int
     why: dict[str, int] = {}
+    pieces: int = 0
 
 
 class RleRecord(msgspec.Struct, frozen=True):
@@ -123,8 +127,9 @@ def _rounded(values: NDArray[Any], digits: int) -> list[Any]:
 
 
 def _tiles(tiles: TilePlan) -> TilesRecord:
-    counts = np.bincount(tiles.why, minlength=len(WHY_NAMES)).tolist()
-    return TilesRecord(len(tiles), tiles.of, {name: count for name, count in zip(WHY_NAMES, counts) if count})
+    counts = np.bincount(tiles.slot_why, minlength=len(WHY_NAMES)).tolist()
+    why = {name: count for name, count in zip(WHY_NAMES, counts) if count}
+    return TilesRecord(tiles.slots, tiles.of, why, 0 if tiles.slot is None else len(tiles))
 
 
 def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, ...]:

@@ -80,7 +80,7 @@ class Progress:
         now_s = time.monotonic()
         if now_s - self._shown_s > 0.2:
             self._shown_s = now_s
-            tiles = f" tiles={len(result.tiles)}/{result.tiles.of}" if result.tiles else ""
+            tiles = f" tiles={result.tiles.slots}/{result.tiles.of}" if result.tiles else ""
             bar.set_postfix_str(f"objects={len(result.tracks.shown)}{tiles}", refresh=False)
 
     def _new_bar(self, stream: str) -> Any:

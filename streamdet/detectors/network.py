@@ -25,7 +25,7 @@ from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.inputspec import InputSpec
 from streamdet.types import F32, WEAK_SHARE, Detections, TileBatch, TilePlan
 
-__all__ = ["NetworkDetector", "moved", "open_detector"]
+__all__ = ["NetworkDetector", "in_pieces", "moved", "open_detector"]
 
 _MOST_PER_TILE = 300
 _LOG = logging.getLogger(__name__)
@@ -147,9 +147,9 @@ class NetworkDetector:
             first = 0
             for index in members:
                 tiles = batches[index].tiles
-                mine = (candidates.tile >= first) & (candidates.tile < first + len(tiles))
+                mine = (candidates.tile >= first) & (candidates.tile < first + tiles.slots)
                 found[index] = self._finish(moved(candidates[mine], -first), tiles)
-                first += len(tiles)
+                first += tiles.slots
             self.counts["tiles"] += first
         return found
 
@@ -195,6 +195,8 @@ class NetworkDetector:
         return found[keep]
 
     def _finish(self, found: Candidates, tiles: TilePlan) -> Detections:
+        """`found`: ``tile`` is the input it was found in."""
+        found = in_pieces(found, tiles)
         xyxy = tiles.to_frame(found.xyxy, found.tile)
         inside = _centre_inside(xyxy, tiles, found) & (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
         xyxy, found = xyxy[inside], found[inside]
@@ -218,6 +220,19 @@ class NetworkDetector:
 
 def moved(found: Candidates, by: int) -> Candidates:
     return found if not by else replace(found, tile=found.tile + np.int32(by))
+
+
+def in_pieces(found: Candidates, tiles: TilePlan) -> Candidates:
+    """From the input something was found in to the tile there: whose rectangle holds its middle, cut to that rectangle."""
+    if tiles.slot is None or not len(found):
+        return found
+    row = tiles.rows_at(np.asarray((found.xyxy[:, :2] + found.xyxy[:, 2:]) / 2, np.float32), found.tile)
+    found, row = found[row >= 0], row[row >= 0]
+    box = tiles.xyxy[row]
+    low = tiles.corner[row].astype(np.float32)
+    high = low + np.asarray((box[:, 2:] - box[:, :2]) * tiles.scale[row], np.float32)
+    xyxy = np.clip(found.xyxy, np.tile(low, 2), np.tile(high, 2))
+    return replace(found, xyxy=xyxy.astype(found.xyxy.dtype), tile=row)
 
 
 def _centre_inside(xyxy: F32, tiles: TilePlan, found: Candidates) -> NDArray[np.bool_]:

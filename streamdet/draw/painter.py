@@ -242,7 +242,7 @@ class Painter:
             words.append(_clock(frame.pts_s))
         words.append(f"{count} object{'' if count == 1 else 's'}")
         if result.tiles is not None:
-            words.append(f"tiles {len(result.tiles)}/{result.tiles.of}")
+            words.append(f"tiles {result.tiles.slots}/{result.tiles.of}")
         if shrink > 1:
             words.append(f"shown at 1/{shrink:.3g}")
         if result.dropped:

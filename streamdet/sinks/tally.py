@@ -92,9 +92,9 @@ class Tally:
                 self._latency.add(latency_s)
                 second.latency_s += latency_s
             if result.tiles is not None:
-                self._tiles += np.bincount(result.tiles.why, minlength=len(WHY_NAMES))
+                self._tiles += np.bincount(result.tiles.slot_why, minlength=len(WHY_NAMES))
                 self._tiles_of += result.tiles.of
-                second.tiles_run += len(result.tiles)
+                second.tiles_run += result.tiles.slots
                 second.tiles_of += result.tiles.of
             self._note(result.events, second)
 

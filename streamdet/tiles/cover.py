@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamdet.types import Bool
 
-__all__ = ["cover"]
+__all__ = ["cover", "cut", "hulls", "shown"]
 
 F32 = NDArray[np.float32]
 
@@ -49,6 +49,39 @@ def cover(tiles_xyxy: Any, regions_xyxy: Any, *, frame_wh: tuple[int, int], marg
         left -= len(done)
         total -= worth[done].sum(0)
     return run, shows & run
+
+
+def shown(tiles_xyxy: Any, regions_xyxy: Any, *, frame_wh: tuple[int, int], margin_px: float) -> Bool:
+    """(R,) which regions are whole in any of the tiles, with `margin_px` to spare (the frame's border needs none)."""
+    tiles = np.asarray(tiles_xyxy, np.float32).reshape(-1, 4)
+    regions = np.asarray(regions_xyxy, np.float32).reshape(-1, 4)
+    slack = np.minimum(*(_slack(tiles, regions, axis, frame_wh[axis]) for axis in (0, 1)))
+    return np.asarray((slack >= margin_px).any(1))
+
+
+def cut(tiles_xyxy: Any, regions_xyxy: Any) -> Bool:
+    """(R,) which regions stick out of a tile that shows part of them."""
+    tiles = np.asarray(tiles_xyxy, np.float32).reshape(-1, 4)
+    regions = np.asarray(regions_xyxy, np.float32).reshape(-1, 4)[:, None]
+    touches = (regions[..., :2] < tiles[:, 2:]) & (regions[..., 2:] > tiles[:, :2])
+    holds = (regions[..., :2] >= tiles[:, :2]) & (regions[..., 2:] <= tiles[:, 2:])
+    partly = np.asarray(touches.all(2) & ~holds.all(2), np.bool_)
+    return np.asarray(partly.any(1), np.bool_)
+
+
+def hulls(boxes_xyxy: Any, near_px: float) -> F32:
+    """(H,4) hulls of boxes that lie within `near_px` of each other, and of these in turn, until all are further apart."""
+    boxes = np.unique(np.asarray(boxes_xyxy, np.float32).reshape(-1, 4), axis=0)
+    while len(boxes):
+        close = (boxes[:, None, :2] <= boxes[:, 2:] + near_px) & (boxes[:, None, 2:] >= boxes[:, :2] - near_px)
+        first = close.all(2).argmax(1)
+        if (first == np.arange(len(boxes))).all():
+            break
+        low, high = boxes[:, :2].copy(), boxes[:, 2:].copy()
+        np.minimum.at(low, first, boxes[:, :2])
+        np.maximum.at(high, first, boxes[:, 2:])
+        boxes = np.concatenate([low, high], 1)[np.unique(first)]
+    return boxes
 
 
 def _slack(tiles: F32, regions: F32, axis: int, length: int) -> F32:

@@ -26,5 +26,7 @@ class NoScheduler:
 class NoPacker:
     """A batch of no tiles that hands frame and motion on."""
 
+    collages = False
+
     def __call__(self, frame: Frame, motion: Motion, tiles: TilePlan) -> TileBatch:
         return TileBatch(np.zeros((0, 0, 0, 0), np.float32), tiles, frame, motion)

@@ -61,12 +61,14 @@ def colour_rows(matrix: Matrix, full_range: bool) -> dict[str, tuple[float, floa
 
 
 class CpuPacker:
-    """A Packer. ``data`` of the batch it returns is overwritten by its next call.
+    """A Packer, of collages too. ``data`` of the batch it returns is overwritten by its next call.
 
     Call it for every frame that is not a repeat, also with no tiles: networks that look at several frames count these
     calls as the past. It may be called several times for one frame (some tiles each). A new epoch or frame size forgets
     the past; where the past is too short, its oldest picture stands in.
     """
+
+    collages = True
 
     def __init__(self, spec: InputSpec) -> None:
         self.spec = spec
@@ -86,17 +88,26 @@ class CpuPacker:
 
     def __call__(self, frame: Frame, motion: Motion, tiles: TilePlan) -> TileBatch:
         self._remember(frame, motion)
-        data = self._room(len(tiles), tiles.input_wh)
-        boxes, scales = tiles.xyxy.tolist(), tiles.scale.astype(np.float64).tolist()
-        for row, (box, scale) in enumerate(zip(boxes, scales)):
-            width, height = (max(1, round((box[2 + i] - box[i]) * scale[i])) for i in (0, 1))
-            planes = data[row] if self._direct else self._planes
-            self._fill(planes[:, :height, :width], motion, tuple(box))
-            for plane, pad in zip(planes, self._pad):
-                plane[:height, width:] = pad
-                plane[height:] = pad
+        data = self._room(tiles.slots, tiles.input_wh)
+        boxes, scales, corners = tiles.xyxy.tolist(), tiles.scale.astype(np.float64).tolist(), tiles.corner.tolist()
+        ends = np.searchsorted(tiles.slot_rows, np.arange(tiles.slots), side="right").tolist()
+        first = 0
+        for slot, last in enumerate(ends):
+            planes = data[slot] if self._direct else self._planes
+            if last - first > 1 or any(corners[first]):
+                for plane, pad in zip(planes, self._pad):
+                    plane[:] = pad
+            for row in range(first, last):
+                (x, y), box = corners[row], boxes[row]
+                width, height = (max(1, round((box[2 + i] - box[i]) * scales[row][i])) for i in (0, 1))
+                self._fill(planes[:, y : y + height, x : x + width], motion, tuple(box))
+            if last - first == 1 and not any(corners[first]):
+                for plane, pad in zip(planes, self._pad):
+                    plane[:height, width:] = pad
+                    plane[height:] = pad
+            first = last
             if not self._direct:
-                self._convert(planes, data[row])
+                self._convert(planes, data[slot])
         return TileBatch(data, tiles, frame, motion)
 
     def _remember(self, frame: Frame, motion: Motion) -> None:

@@ -42,6 +42,8 @@ class CudaPacker:
     it holds on the GPU is freed by :meth:`close`, or with its Device.
     """
 
+    collages = False
+
     def __init__(self, spec: InputSpec, device: Device, pictures: GpuPictures | None = None) -> None:
         self.spec = spec
         self._device = device

@@ -22,6 +22,8 @@ class GraphPacker:
     Batches of several streams are packed into neighbouring rows and go through the network in one run.
     """
 
+    collages = False
+
     def __init__(self, spec: InputSpec, frame: FrameGraph, device: Device) -> None:
         self.spec = spec
         self.frame = frame

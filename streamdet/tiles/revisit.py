@@ -5,6 +5,9 @@ be seen in every frame, a walking person filling 100 px a few times a second. Be
 
 Places where something moves and nothing is found, time and again (leaves, water, compression noise), are looked at less and
 less often, down to twice a second; what is once found there is a track and no longer waits for its place.
+
+Where nothing has moved since the last look, another one would see the same picture and say the same: a known object that stands
+there is left to the sweep.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from streamdet.types import COASTING, F32, TENTATIVE, Bool, Tracks
 
-__all__ = ["Visits", "explained", "patience_s"]
+__all__ = ["Visits", "explained", "parts", "patience_s"]
 
 F64 = NDArray[np.float64]
 
@@ -27,12 +30,18 @@ SIZE_PER_S = 400.0  # ... and every so many px more allow a second more
 SHARE_OF_SIZE = 0.35  # ... unless it moves further than this share of its size meanwhile
 TENTATIVE_S = 0.5  # a candidate is looked at in every frame for so long
 SHARE_OF_AGE = 0.3  # trust in a prediction grows with what it stands on
+SHARE_OF_REST = 0.1  # an object whose prediction moves by less of its size stands still, if nothing moves there either
+TENTATIVE_REST_S = 0.3  # a candidate standing still is looked at so often
 LONGEST_FUTILE_S = 0.5  # wait for a place where nothing was ever found
 LARGE_PX, LONGEST_LARGE_S = 40.0, 0.2  # ... unless so much moves there that something must be behind it
 FORGIVEN_S = 2.0  # a futile look is forgotten after so long
 MOST_FUTILE = 6.0
 NEAR_SHARE = 0.25  # a moving region in a track's box grown by this share is that object ...
 SMALLEST_SHARE = 0.2  # ... unless it is so much smaller: a ball in front of a person
+
+CROWDED_SHARE = 0.1
+PART_SHARE = 0.5  # a part of an object is at most so large ...
+PART_NEAR_SHARE = 0.1  # ... and lies at most this share of the object's size outside of where that is expected
 
 
 class Visits:
@@ -44,11 +53,33 @@ class Visits:
         self._futile: F64 = np.zeros(shape)
         self._futile_s: F64 = np.zeros(shape)
         self._watched: F32 = np.zeros((0, 4), np.float32)
+        self._moved_s: F64 = np.full(shape, -np.inf)
 
     def mark(self, tiles_xyxy: Any, now_s: float) -> None:
         """These tiles are run now."""
         for x1, y1, x2, y2 in (np.asarray(tiles_xyxy) // CELL_PX).tolist():
             self._last_s[y1 : y2 + 1, x1 : x2 + 1] = now_s
+
+    def stir(self, regions: F32, now_s: float) -> None:
+        """Something moves there now."""
+        size = (regions[:, 2:] - regions[:, :2]).max(1, initial=0)
+        small = regions[size <= CELL_PX]
+        row, column = self._cells(
+            np.concatenate([small[:, [0, 1]], small[:, [2, 1]], small[:, [0, 3]], small[:, [2, 3]]])
+        )
+        self._moved_s[row, column] = now_s
+        for x1, y1, x2, y2 in self._spans(regions[size > CELL_PX]):
+            self._moved_s[y1:y2, x1:x2] = now_s
+
+    def moved_s(self, xyxy: F32) -> F64:
+        """(N,) when anything moved in each box last."""
+        last = [self._moved_s[y1:y2, x1:x2].max(initial=-np.inf) for x1, y1, x2, y2 in self._spans(xyxy)]
+        return np.array(last, np.float64)
+
+    def _spans(self, xyxy: F32) -> list[list[int]]:
+        """Columns and rows of cells, from and to, of each box."""
+        low, high = self._cells(xyxy[:, :2]), self._cells(xyxy[:, 2:])
+        return np.stack([low[1], low[0], high[1] + 1, high[0] + 1], 1).tolist()  # type: ignore[no-any-return]
 
     def last_s(self, xyxy: F32) -> F64:
         """(N,) when all of each box was last seen, told by its corners and its middle."""
@@ -93,15 +124,41 @@ class Visits:
         return cell[..., 1], cell[..., 0]
 
 
-def patience_s(tracks: Tracks, unseen_s: F64, dt_s: float) -> F64:
-    """(M,) how long each track may go without being looked at; `unseen_s` how long its place was not."""
+def patience_s(tracks: Tracks, unseen_s: F64, dt_s: float, still: Bool | None = None) -> F64:
+    """(M,) how long each track may go without being looked at; `unseen_s` how long its place was not.
+
+    `still` (M,): nothing has moved there since.
+    """
     size = _size(tracks.xyxy)
     speed = np.maximum(np.linalg.norm(tracks.velocity_xy, axis=1), 1e-6)
     wait = np.minimum((size - SMALL_PX) / SIZE_PER_S, SHARE_OF_SIZE * size / speed)
     trust = np.where(tracks.state == TENTATIVE, tracks.age_s - TENTATIVE_S, tracks.age_s)
     wait = np.minimum(np.minimum(wait, SHARE_OF_AGE * trust), LONGEST_S)
+    if still is not None:  # the picture there is the same, so is the answer: the sweep will do
+        rests = still & (size > SMALL_PX) & (speed * unseen_s < SHARE_OF_REST * size)
+        wait = np.where(rests, np.where(tracks.state == TENTATIVE, np.maximum(wait, TENTATIVE_REST_S), np.inf), wait)
+        wait = np.where(_crowded(tracks.xyxy), 0.0, wait)  # who is who has to be seen
     missed = (tracks.state == COASTING) & (unseen_s < 1.5 * dt_s)  # looked at just now, and not found
     return np.where(missed, 0.0, wait)
+
+
+def _crowded(xyxy: F32) -> Bool:
+    """(M,) whether another box overlaps each by more than `CROWDED_SHARE` of the smaller one."""
+    low, high = np.maximum(xyxy[:, None, :2], xyxy[:, :2]), np.minimum(xyxy[:, None, 2:], xyxy[:, 2:])
+    shared = np.maximum(high - low, 0).prod(2)
+    np.fill_diagonal(shared, 0)
+    area = (xyxy[:, 2:] - xyxy[:, :2]).prod(1)
+    return np.asarray((shared > CROWDED_SHARE * np.minimum(area[:, None], area)).any(1))
+
+
+def parts(regions: F32, known: F32) -> Bool:
+    """(R,) whether each moving region is an arm, a leg, a door of one of the `known` objects: small, and on it or at its rim."""
+    if not len(regions) or not len(known):
+        return np.zeros(len(regions), np.bool_)
+    grow = PART_NEAR_SHARE * (known[:, 2:] - known[:, :2])
+    middle = (regions[:, None, :2] + regions[:, None, 2:]) / 2
+    inside = ((middle >= known[:, :2] - grow) & (middle <= known[:, 2:] + grow)).all(2)
+    return np.asarray((inside & (_size(regions)[:, None] <= PART_SHARE * _size(known))).any(1))
 
 
 def explained(regions: F32, known: F32, *, smallest_share: float = SMALLEST_SHARE) -> Bool:

@@ -21,12 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.config import TilesConfig
-from streamdet.tiles.cover import cover
+from streamdet.tiles.collage import MOST_PIECES, MOVERS, ORDINARY, collage, fit_in_pieces, subjects
+from streamdet.tiles.cover import cover, cut, shown
 from streamdet.tiles.plan import coarse_rows
-from streamdet.tiles.revisit import Visits, explained, patience_s
+from streamdet.tiles.revisit import Visits, explained, parts, patience_s
+from streamdet.tiles.sweep import Sweep
 from streamdet.types import (
     F32,
     TENTATIVE,
+    U8,
     WHY_ALL,
     WHY_MOTION,
     WHY_NAMES,
@@ -59,17 +62,26 @@ class TileScheduler:
         frames: frames seen. of_total: tiles a look everywhere would have run. counters: tiles run, by why.
     """
 
-    def __init__(self, config: TilesConfig, *, make_plan: Callable[[tuple[int, int]], TilePlan]) -> None:
+    def __init__(
+        self,
+        config: TilesConfig,
+        *,
+        make_plan: Callable[[tuple[int, int]], TilePlan],
+        collages: bool = False,
+        movers: bool = True,
+    ) -> None:
         self._config = config
+        self._collages = collages
+        self._movers = movers
+        self._sight = MOVERS if movers else ORDINARY
         self._make_plan = make_plan
         self._plan: TilePlan | None = None
         self._coarse: Bool = np.zeros(0, np.bool_)
-        self._last_run_s: F64 = np.zeros(0)
+        self._sweep = Sweep(np.zeros((0, 4), np.int32), 0.0, sweep_s=1.0, still_sweep_s=1.0)
         self._visits = Visits((1, 1))
         self._pts_s: float | None = None
         self._dt_s = FIRST_DT_S
         self._epoch = 0
-        self._credit = 0.0
         self._sweep_credit = 0.0
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)  # of the plan, in what was given out last
         self.frames = 0
@@ -91,9 +103,13 @@ class TileScheduler:
         """The tiles that ought to be run in this frame, in the order of the plan. Nothing counts as run yet."""
         plan = self._current(frame)
         since_s = self._tick(frame)
-        why = self._choose(frame, motion, tracks, plan, since_s)
+        why, pieces = self._choose(frame, motion, tracks, plan, since_s)
         self._rows = np.flatnonzero(why >= 0)
-        return replace(plan[self._rows], why=why[self._rows].astype(np.uint8))
+        tiles = replace(plan[self._rows], why=why[self._rows].astype(np.uint8))
+        if pieces is None:
+            return tiles
+        self._rows = np.concatenate([self._rows, np.full(len(pieces), -1)])
+        return tiles.beside(pieces, counted=False)
 
     def most_urgent(self, tiles: TilePlan, most: int) -> TilePlan:
         """At most so many of the `tiles` that :meth:`wanted` gave last, for want of time; the others wait.
@@ -101,30 +117,41 @@ class TileScheduler:
         First what moves and what is tracked, longest unseen first; then the sweep. A sweep that has waited for `PATIENT_SWEEPS`
         times its period gets one tile in `SWEEP_TILE_IN`, so that what stands still is found at last.
         """
-        if most >= len(tiles) or self._config.look == "all":  # "all" was asked for: frames are dropped instead
+        if most >= tiles.slots or self._config.look == "all":  # "all" was asked for: frames are dropped instead
             return tiles
-        assert self._pts_s is not None
-        age_s = self._pts_s - self._last_run_s[self._rows]
-        swept = tiles.why == WHY_SWEEP
+        age_s = self._ages(tiles)
+        swept = tiles.slot_why == WHY_SWEEP
         order = np.lexsort((-age_s, swept))
         overdue = np.flatnonzero(swept & (age_s > PATIENT_SWEEPS * self._config.sweep_s))
         self._sweep_credit = min(self._sweep_credit + most / SWEEP_TILE_IN, 1.0 + most / SWEEP_TILE_IN)
         first = overdue[np.argsort(-age_s[overdue], kind="stable")][: int(self._sweep_credit)]
-        chosen = np.sort(np.concatenate([first, order[~np.isin(order, first)]])[:most])
+        chosen = np.concatenate([first, order[~np.isin(order, first)]])[:most]
         self._sweep_credit -= int(np.isin(first, chosen).sum())
-        self._rows = self._rows[chosen]
-        return tiles[chosen]
+        rows = np.flatnonzero(np.isin(tiles.slot_rows, chosen))
+        self._rows = self._rows[rows]
+        return tiles[rows]
+
+    def _ages(self, tiles: TilePlan) -> F64:
+        """(S,) seconds since the longest unseen tile of every input was run."""
+        assert self._pts_s is not None
+        rows = self._rows
+        last_s = np.where(rows >= 0, self._sweep.last_run_s[rows], self._visits.last_s(tiles.xyxy.astype(np.float32)))
+        age_s = np.zeros(tiles.slots)
+        np.maximum.at(age_s, tiles.slot_rows, self._pts_s - last_s)
+        return age_s
 
     def ran(self, frame: Frame, motion: Motion, tiles: TilePlan) -> None:
         """These `tiles`, the last that were given out, are run in this frame."""
-        assert self._plan is not None
         rows = self._rows
-        self._last_run_s[rows] = frame.pts_s
-        self._visits.mark(self._plan.xyxy[rows[~self._coarse[rows]]], frame.pts_s)
+        whole = np.flatnonzero(rows >= 0)
+        self._sweep.ran(rows[whole], frame.pts_s)
+        fine = np.ones(len(rows), np.bool_)
+        fine[whole] = ~self._coarse[rows[whole]]
+        self._visits.mark(tiles.xyxy[fine], frame.pts_s)
         self._visits.watch(motion.regions, frame.pts_s)
         self.frames += 1
         self.of_total += tiles.of
-        for name, count in zip(WHY_NAMES, np.bincount(tiles.why, minlength=len(WHY_NAMES)).tolist()):
+        for name, count in zip(WHY_NAMES, np.bincount(tiles.slot_why, minlength=len(WHY_NAMES)).tolist()):
             self.counters[name] += count
 
     def _current(self, frame: Frame) -> TilePlan:
@@ -135,10 +162,11 @@ class TileScheduler:
             self._coarse = coarse_rows(plan)
             self._pts_s = None
         if self._pts_s is None or frame.epoch != self._epoch or frame.pts_s < self._pts_s:
-            self._epoch, self._pts_s, self._credit = frame.epoch, None, 0.0
+            self._epoch, self._pts_s = frame.epoch, None
             self._visits = Visits(frame.wh)
-            turn = (np.arange(len(plan)) + 1) / max(1, len(plan))  # the last tile is due in sweep_s, the first at once
-            self._last_run_s = frame.pts_s - self._config.sweep_s * (1 - turn)
+            sweep_s = self._config.sweep_s
+            still_s = sweep_s if self._movers else self._config.still_sweep_s
+            self._sweep = Sweep(plan.xyxy, frame.pts_s, sweep_s=sweep_s, still_sweep_s=still_s)
         return plan
 
     def _tick(self, frame: Frame) -> float:
@@ -149,17 +177,37 @@ class TileScheduler:
             self._dt_s = since_s
         return since_s
 
-    def _choose(self, frame: Frame, motion: Motion, tracks: Tracks, plan: TilePlan, since_s: float) -> NDArray[np.int8]:
-        """(T,) why each tile is run, -1 if it is not."""
+    def _choose(
+        self, frame: Frame, motion: Motion, tracks: Tracks, plan: TilePlan, since_s: float
+    ) -> tuple[NDArray[np.int8], TilePlan | None]:
+        """(T,) why each tile is run, -1 if it is not; and pieces to run beside them."""
         why = np.full(len(plan), -1, np.int8)
         if motion.state == "repeat" and not frame.still:
-            return why
+            return why, None
         if self._everywhere(frame, motion):
             why[:] = WHY_ALL
-            return why
-        self._where_it_moves(why, plan, motion, tracks, since_s)
-        why[self._due(why < 0, frame.pts_s, since_s)] = WHY_SWEEP
-        return why
+            return why, None
+        self._stir(motion)
+        fine = ~self._coarse
+        regions, reason, due = self._looks(plan, motion, tracks, since_s)
+        fits = np.zeros(len(regions), np.bool_)
+        if self._collages and fine.sum() > 1 and due.sum() <= MOST_PIECES:
+            fits = fit_in_pieces(regions, reason, plan[fine], self._sight)
+        self._in_tiles(why, plan, regions[due & ~fits], reason[due & ~fits])
+        why[self._sweep.due(why < 0, frame.pts_s, since_s, self._dt_s)] = WHY_SWEEP
+        run = plan.xyxy[fine & (why >= 0)]
+        whole = shown(run, regions, frame_wh=plan.frame_wh, margin_px=MARGIN_PX)
+        rest = fits & ~whole & (due | ((reason == WHY_TRACK) & cut(run, regions)))
+        return why, self._in_pieces(why, plan, regions[rest], reason[rest])
+
+    def _stir(self, motion: Motion) -> None:
+        """Remember where something moves: what is known of other places stays true."""
+        assert self._pts_s is not None
+        everywhere = np.array([[0, 0, *motion.luma.shape[::-1]]], np.float32)
+        still = motion.state in ("steady", "repeat")
+        self._visits.stir(motion.regions.reshape(-1, 4) if still else everywhere, self._pts_s)
+        if not still:
+            self._sweep.stir(everywhere)
 
     def _everywhere(self, frame: Frame, motion: Motion) -> bool:
         look = self._config.look
@@ -167,43 +215,61 @@ class TileScheduler:
             return True
         return look == "auto" and motion.state in ("first", "moving")
 
-    def _where_it_moves(
-        self, why: NDArray[np.int8], plan: TilePlan, motion: Motion, tracks: Tracks, since_s: float
-    ) -> None:
-        """Mark the tiles that show moving regions and expected tracks."""
+    def _looks(self, plan: TilePlan, motion: Motion, tracks: Tracks, since_s: float) -> tuple[F32, U8, Bool]:
+        """(R,4) moving regions and expected tracks inside the frame; (R,) why one looks there; (R,) what is due now."""
         expected: F32 = tracks.xyxy + np.tile(tracks.velocity_xy * np.float32(since_s), 2)
         regions = np.concatenate([motion.regions.reshape(-1, 4), expected.reshape(-1, 4)])
         width, height = plan.frame_wh
         seen = (regions[:, 0] < width) & (regions[:, 1] < height) & (regions[:, 2] > 0) & (regions[:, 3] > 0)
-        seen &= self._is_time(regions, motion, tracks)
+        due = self._is_time(regions, motion, tracks)
+        reason = np.where(np.arange(len(regions)) < len(motion.regions), WHY_MOTION, WHY_TRACK).astype(np.uint8)
+        regions, reason, due = regions[seen], reason[seen], due[seen]
+        if self._movers:
+            return regions, reason, due
+        moving = subjects(regions[reason == WHY_MOTION], due[reason == WHY_MOTION], plan[~self._coarse], self._sight)
+        known = reason == WHY_TRACK
+        return (
+            np.concatenate([moving, regions[known]]),
+            np.concatenate([np.full(len(moving), WHY_MOTION, np.uint8), reason[known]]),
+            np.concatenate([np.ones(len(moving), np.bool_), due[known]]),
+        )
+
+    def _in_tiles(self, why: NDArray[np.int8], plan: TilePlan, regions: F32, reason: U8) -> None:
+        """Mark the fewest fine tiles that show the regions."""
         fine = np.flatnonzero(~self._coarse)
-        if not seen.any() or not len(fine):
+        if not len(regions) or not len(fine):
             return
-        moving = (np.arange(len(regions)) < len(motion.regions))[seen]
-        run, shows = cover(plan.xyxy[fine], regions[seen], frame_wh=plan.frame_wh, margin_px=MARGIN_PX)
-        why[fine[run]] = np.where(shows[moving][:, run].any(0), WHY_MOTION, WHY_TRACK)
+        run, shows = cover(plan.xyxy[fine], regions, frame_wh=plan.frame_wh, margin_px=MARGIN_PX)
+        moving = shows[reason == WHY_MOTION][:, run].any(0)
+        why[fine[run]] = np.where(moving, WHY_MOTION, WHY_TRACK)
+
+    def _in_pieces(self, why: NDArray[np.int8], plan: TilePlan, regions: F32, reason: U8) -> TilePlan | None:
+        """Regions that no tile marked so far shows: in pieces, or in more tiles where that takes no more inputs."""
+        if not len(regions):
+            return None
+        pieces = collage(regions, reason, plan[~self._coarse], self._sight)
+        more = np.full(len(plan), -1, np.int8)
+        self._in_tiles(more, plan, regions, reason)
+        added = (more >= 0) & (why < 0)
+        if added.sum() > pieces.slots:
+            return pieces
+        why[more >= 0] = more[more >= 0]
+        return None
 
     def _is_time(self, regions: F32, motion: Motion, tracks: Tracks) -> Bool:
         """(R + M,) which moving regions, then expected tracks, have to be looked at in this frame."""
         assert self._pts_s is not None
         count = len(motion.regions)
-        unseen_s = self._pts_s - self._visits.last_s(regions)
+        last_s = self._visits.last_s(regions)
+        unseen_s = self._pts_s - last_s
+        still = None if self._movers else self._visits.moved_s(regions[count:]) <= last_s[count:]
         self._visits.learn(regions[count:], self._pts_s)
-        wait = np.concatenate(
-            [self._visits.patience_s(regions[:count], self._dt_s), patience_s(tracks, unseen_s[count:], self._dt_s)]
-        )
+        futile_s = self._visits.patience_s(regions[:count], self._dt_s)
+        wait = np.concatenate([futile_s, patience_s(tracks, unseen_s[count:], self._dt_s, still)])
         due = np.asarray(unseen_s + self._dt_s / 2 >= wait)  # nearer to its time now than in the next frame
-        due[:count] &= ~explained(regions[:count], regions[count:][tracks.state != TENTATIVE])
+        known = explained(regions[:count], regions[count:][tracks.state != TENTATIVE])
+        if not self._movers:
+            known |= parts(regions[:count], regions[count:])
+        due[:count] &= ~known
+        self._sweep.stir(regions[:count][~known & (futile_s <= 0)])
         return due
-
-    def _due(self, idle: Bool, now_s: float, since_s: float) -> NDArray[np.intp]:
-        """Rows of `idle` tiles the sweep visits now: an even share of them, oldest first, and all that cannot wait."""
-        sweep_s = self._config.sweep_s
-        rows = np.flatnonzero(idle)
-        ages = now_s - self._last_run_s[rows]
-        oldest = np.argsort(-ages, kind="stable")
-        self._credit = min(self._credit + len(rows) * (since_s or self._dt_s) / sweep_s, float(len(rows)))
-        overdue = int((ages + self._dt_s > sweep_s * (1 + 1e-6)).sum())  # before the next frame comes
-        count = max(int(self._credit), overdue)
-        self._credit = max(0.0, self._credit - count)
-        return rows[oldest[:count]]

@@ -70,6 +70,8 @@ def finer_tiles(plan: TilePlan, regions: F32, factor: int) -> TilePlan:
 class UpscalingPacker:
     """A Packer whose magnified tiles go through an upscaler. As for `CpuPacker`, call it for every frame."""
 
+    collages = False
+
     def __init__(self, spec: InputSpec, upscaler: Upscaler) -> None:
         self.spec = spec
         self._plain = CpuPacker(spec)

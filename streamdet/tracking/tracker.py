@@ -169,7 +169,7 @@ class Tracker:
         """Count a miss for every track (a hit takes it back), but not for those where nobody looked. Returns these."""
         rows = self._table.rows
         rows["misses"] += 1
-        if looked is None or len(looked) == looked.of or len(rows) == 0:
+        if looked is None or looked.everywhere or len(rows) == 0:
             return np.zeros(len(rows), np.bool_)
         excused = ~covered(rows["position"], looked) & (rows["ignored_s"] < LONGEST_IGNORED_S)
         rows["misses"] -= excused

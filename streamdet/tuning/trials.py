@@ -131,7 +131,7 @@ def run_once(config: Config, trial: Trial, *, frames: int, seconds: float, first
     tiles: list[tuple[int, int]] = []
     for result in run:
         times.append(time.perf_counter())
-        tiles.append((len(result.tiles), result.tiles.of) if result.tiles is not None else (0, 0))
+        tiles.append((result.tiles.slots, result.tiles.of) if result.tiles is not None else (0, 0))
         if times[-1] - times[0] > seconds and len(times) > WARM_UP + 4:
             stopped = True
             run.stop()

@@ -137,6 +137,24 @@ class TestSweep:
         look(frame(0.0), motion(state="first"), NOTHING)
         assert max(len(look(frame(i / 25), motion(), NOTHING)) for i in range(1, 100)) <= 3
 
+    def test_where_nothing_moves_the_sweep_slows_down_and_wakes_up_again(self) -> None:
+        config = TilesConfig(look="motion", sweep_s=1.0, still_sweep_s=4.0)
+        make_plan = functools.partial(plan_tiles, input_wh=(320, 320), config=config)
+        look = TileScheduler(config, make_plan=make_plan, movers=False)
+        runs: list[list[tuple[int, ...]]] = []
+        for i in range(25 * 12):
+            stirred = [(40, 40, 60, 60)] if i == 25 * 10 else []
+            runs.append(keys(look(frame(i / 25), motion(*stirred), NOTHING)))
+        of = 32
+        first_s, later_s = (sum(len(run) for run in runs[25 * a : 25 * b]) for a, b in ((0, 3), (5, 9)))
+        assert first_s >= 3 * of - 2, "three visits each, a second apart"
+        assert later_s <= of + 2, "then one in four seconds"
+        corner = (0, 0)
+        assert any(run[:2] == corner for one in runs[25 * 5 : 25 * 10] for run in one)
+        after = [i for i, one in enumerate(runs) if i > 250 and any(run[:2] == corner for run in one)]
+        assert after
+        assert after[0] <= 250 + 26, "something moved: within a second again"
+
     def test_tiles_that_move_need_no_sweep(self) -> None:
         look = scheduler(look="motion")
         plans = [look(frame(i / 25), motion([0, 0, *WH]), NOTHING) for i in range(60)]

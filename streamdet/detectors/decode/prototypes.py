@@ -59,7 +59,8 @@ def draw_masks(mixed: NDArray[Any], xyxy: F32, tile: NDArray[Any], tiles: TilePl
             continue
         _, rows, columns = mixture.prototypes.shape
         per_px = tiles.scale[number].astype(np.float64) * (columns / width, rows / height)
-        found[row] = _draw(mixture, box, tiles.xyxy[number, :2].astype(np.float64), per_px)
+        begin = tiles.xyxy[number, :2] - tiles.corner[number] / tiles.scale[number].astype(np.float64)
+        found[row] = _draw(mixture, box, begin, per_px)
     return found
 
 
