@@ -3,136 +3,204 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import cv2
 import numpy as np
 
-from streamdet.motion.activity import BLOCK_PX
+from streamdet.motion.activity import BLOCK_PX, tolerant_difference
 from streamdet.motion.shapes import Planes, Window
-from streamdet.motion.sheet import Sheet, pooled
-from streamdet.types import F32, I32, U8, Bool
+from streamdet.motion.sheet import Group, Sheet, pooled
+from streamdet.types import F32, I32, I64, U8
 
-__all__ = ["Glance", "Pixels", "look"]
+__all__ = ["Glance", "Pixels", "flat", "look", "slack_differences"]
 
 _KERNEL = np.ones((3, 3), np.uint8)
 _NEAR = np.ones((7, 7), np.uint8)  # px within half the threshold count where one above it is this near
 _STRIPE_PIXELS = 131_072
+_DEAR_PIXELS = 150_000  # in large windows, from which on it is cheaper to try a few pixels of each region
+
+_Place = tuple[slice, slice]
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
-    """P differing pixels: region (0-based), place in px of the frame, change, level, and three yes or no."""
+    """P differing pixels, region by region, in each from top to bottom: place in px of the frame, change, and level.
 
-    region: Any
-    x: Any
-    y: Any
-    value: F32
-    bound: F32
-    stands_out: Bool
-    moved: Bool
-    brighter: Bool
+    `moved`: 1 where it also differs from the preceding frame; `brighter`: 1 where it is brighter than the background.
+    """
+
+    x: I32
+    y: I32
+    value: U8
+    bound: U8
+    moved: U8
+    brighter: U8
 
     @staticmethod
-    def concat(parts: list[Pixels], offsets: list[int]) -> Pixels:
-        region = np.concatenate([part.region + offset for part, offset in zip(parts, offsets, strict=True)])
-        rest = [np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Pixels)[1:]]
-        return Pixels(region, *rest)
+    def concat(parts: list[Pixels]) -> Pixels:
+        if len(parts) == 1:
+            return parts[0]
+        return Pixels(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Pixels)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Glance:
     """One sheet with its measures: where pixels differ (`mask`), what moved here and now (`now`, the smaller of the differences
-    to background and preceding frame), the level per pixel, and the differing pixels one by one.
+    to background and preceding frame), the level per pixel and half of it, and the differing pixels one by one.
 
-    `windows`: the parts of the sheet; they are numbered from `first` on. `group`: the one each region lies in.
+    `windows`: the parts of the sheet; they are numbered from `first` on. `group`: the one each region lies in; `count`: its
+    pixels. `out`: 1 for pixels that differ from the background with a pixel of slack too, None where nobody has looked yet.
     """
 
     sheet: Sheet
     windows: list[Window]
     first: int
     group: I32
+    count: I64
     mask: U8
     now: U8
     level: U8
+    half: U8
     pixels: Pixels
+    out: U8 | None
 
 
 def look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> Glance | None:
     """The differing pixels of a sheet's windows and how they hang together; None if there are none. `first`: windows before."""
-    pool = sheet.pool
-    level = sheet.spread(np.clip(threshold, 2, 250), between=255)
-    half = level // 2
-    change, loose, past = _differences(planes, sheet)
+    level, half = _levels(sheet, threshold)
+    change, past, loose = _differences(planes, sheet)
     near_core = cv2.dilate(cv2.compare(change, level, cv2.CMP_GT), _NEAR)
     low = np.asarray(cv2.bitwise_and(cv2.compare(change, half, cv2.CMP_GT), near_core), np.uint8)
-    if not sheet.own.all():  # blocks of another group inside this rectangle are looked at with their own
-        low = np.asarray(cv2.bitwise_and(low, sheet.enlarged(sheet.own.astype(np.uint8) * np.uint8(255))), np.uint8)
-    count, labels = cv2.connectedComponents(cv2.dilate(low, _KERNEL), connectivity=8)
+    count, named = cv2.connectedComponents(cv2.dilate(low, _KERNEL), connectivity=8)
     if count <= 1:
         return None
-    at = np.flatnonzero(low > 0)
+    labels = np.asarray(named, np.int32)
+    at = np.flatnonzero(low.view(np.bool_))
+    region = labels.ravel().take(at)
+    order = np.argsort(region.astype(np.uint16) if count <= 1 << 16 else region, kind="stable")
+    at = at.take(order)
+    counts = np.bincount(region, minlength=count)[1:]
     y, x = np.divmod(at, low.shape[1])
-    number = sheet.number_at(x, y)
-    bound = level.ravel()[at]
-    shift = sheet.shift[number]
-    place = y * pool + shift[..., 1], x * pool + shift[..., 0]
+    start = np.cumsum(counts) - counts
+    group = sheet.number_at(x[start], y[start])
+    shift = sheet.shift[group]
+    x = (x * sheet.pool + np.repeat(shift[:, 0], counts)).astype(np.int32)
+    y = (y * sheet.pool + np.repeat(shift[:, 1], counts)).astype(np.int32)
+    under = half.ravel().take(at)
     pixels = Pixels(
-        region=labels.ravel()[at] - 1,
-        x=place[1],
-        y=place[0],
-        value=change.ravel()[at].astype(np.float32),
-        bound=bound.astype(np.float32),
-        # edges of what stands still differ when camera or air tremble by a fraction of a pixel; with a pixel of slack not
-        stands_out=loose.ravel()[at] > bound // 2,
-        moved=past.ravel()[at] > bound // 2,
-        brighter=planes.luma[place] > planes.background[place],
+        x=x,
+        y=y,
+        value=change.ravel().take(at),
+        bound=level.ravel().take(at),
+        moved=(past.ravel().take(at) > under).view(np.uint8),
+        brighter=_brighter(planes, x, y),
     )
-    group = np.zeros(count - 1, np.int32)
-    group[pixels.region] = number
-    labels = np.asarray(labels, np.int32)
-    windows = [Window(g.xyxy, sheet.part(k, labels), sheet.part(k, low), pool) for k, g in enumerate(sheet.groups)]
-    return Glance(sheet, windows, first, group, low, np.minimum(change, past), level, pixels)
-
-
-def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8]:
-    """(Pooled) differences on a sheet: to the background, to it with a pixel of slack, and to the preceding frame.
-
-    Line by line of stripes that stay in the cache.
-    """
-    pool, (width, height) = sheet.pool, sheet.wh
-    now, background, previous = (sheet.gather(p) for p in (planes.luma, planes.background, planes.previous))
-    # what lies between the windows must have no say: it is lowest where the highest is sought, and highest where the lowest
-    roofs = [
-        sheet.gather(p, between=255)
-        for p in ((planes.background, planes.previous) if planes.tolerant else (planes.background,))
+    windows = [
+        Window(g.xyxy, labels[part], low[part], sheet.pool) for g, part in zip(sheet.groups, sheet.parts, strict=True)
     ]
-    change, loose, past = (np.zeros((-(-height // pool), -(-width // pool)), np.uint8) for _ in range(3))
-    stripe = max(BLOCK_PX, _STRIPE_PIXELS // width // BLOCK_PX * BLOCK_PX)
-    for top in range(0, height, stripe):
-        bottom = min(top + stripe, height)
-        columns = np.flatnonzero(sheet.own[top // BLOCK_PX : -(-bottom // BLOCK_PX)].any(0))
-        if not len(columns):
-            continue
-        left, right = int(columns[0]) * BLOCK_PX, min((int(columns[-1]) + 1) * BLOCK_PX, width)
-        part = np.s_[top // pool : -(-bottom // pool), left // pool : -(-right // pool)]
-        here = np.s_[top:bottom, left:right]
-        loose[part] = pooled(_tolerant_difference(now, background, roofs[0], here), pool)
-        if planes.tolerant:
-            change[part] = loose[part]
-            past[part] = pooled(_tolerant_difference(now, previous, roofs[1], here), pool)
-        else:
-            change[part] = pooled(np.asarray(cv2.absdiff(now[here], background[here]), np.uint8), pool)
-            past[part] = pooled(np.asarray(cv2.absdiff(now[here], previous[here]), np.uint8), pool)
-    return change, loose, past
+    now = np.asarray(cv2.min(change, past), np.uint8)
+    out = None if loose is None else (loose.ravel().take(at) > under).view(np.uint8)
+    return Glance(sheet, windows, first, group, counts, low, now, level, half, pixels, out)
 
 
-def _tolerant_difference(now: U8, floor: U8, roof: U8, here: tuple[slice, slice]) -> U8:
-    """:func:`~streamdet.motion.activity.tolerant_difference` of a part of the planes."""
+def _brighter(planes: Planes, x: I32, y: I32) -> U8:
+    (luma, pitch), (background, other) = flat(planes.luma), flat(planes.background)
+    at = y * np.int32(pitch) + x
+    then = background.take(at if other == pitch else y * np.int32(other) + x)
+    return np.asarray((luma.take(at) > then).view(np.uint8), np.uint8)
+
+
+def _levels(sheet: Sheet, threshold: F32) -> tuple[U8, U8]:
+    """Threshold per (pooled) pixel of the sheet, and half of it; what is not the sheet's own to look at differs never."""
+    level = sheet.spread(np.clip(threshold, 2, 250).astype(np.uint8), between=255)
+    half = level // np.uint8(2)
+    level[~sheet.own] = half[~sheet.own] = 255
+    return sheet.enlarged(level), sheet.enlarged(half)
+
+
+def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8 | None]:
+    """(Pooled) differences on a sheet: to the background, to the preceding frame, and to the background with a pixel of slack.
+
+    0 between its windows. The last is None where it is dear, and seldom needed of every pixel: in large windows.
+    """
+    if sheet.pool == 1 and not planes.tolerant:
+        now, background, previous = (sheet.gather(p) for p in (planes.luma, planes.background, planes.previous))
+        change, past = (np.asarray(cv2.absdiff(now, then), np.uint8) for then in (background, previous))
+        loose = tolerant_difference(now, background)
+        height, width = planes.luma.shape
+        border = ((sheet.xyxy == 0) | (sheet.xyxy == [width, height, width, height])).any(1)
+        for number in np.flatnonzero(border).tolist():  # beyond the border of the picture lies nothing, not black
+            place, part = sheet.groups[number].place, sheet.parts[number]
+            loose[part] = tolerant_difference(planes.luma[place], planes.background[place])
+        return change, past, loose
+    change, past, loose = (np.zeros(sheet.pooled_shape, np.uint8) for _ in range(3))
+    dear = planes.tolerant or int(np.count_nonzero(sheet.own)) * BLOCK_PX**2 > _DEAR_PIXELS
+    for group, part in zip(sheet.groups, sheet.parts, strict=True):
+        place = group.place
+        now = planes.luma[place]
+        for then, found in ((planes.background[place], change[part]), (planes.previous[place], past[part])):
+            if planes.tolerant:
+                _slack_difference(now, then, group, sheet.pool, found)
+            else:
+                for here, inside in _strips(group, sheet.pool):
+                    found[inside] = pooled(np.asarray(cv2.absdiff(now[here], then[here]), np.uint8), sheet.pool)
+        if not dear:
+            _slack_difference(now, planes.background[place], group, sheet.pool, loose[part])
+    return change, past, None if dear else loose
+
+
+def slack_differences(planes: Planes, sheet: Sheet, numbers: list[int]) -> U8:
+    """(Pooled) differences to the background with a pixel of slack, of some of a sheet's windows."""
+    loose = np.zeros(sheet.pooled_shape, np.uint8)
+    for number in numbers:
+        group = sheet.groups[number]
+        place = group.place
+        _slack_difference(planes.luma[place], planes.background[place], group, sheet.pool, loose[sheet.parts[number]])
+    return loose
+
+
+def _slack_difference(now: U8, then: U8, group: Group, pool: int, found: U8) -> None:
+    """Fill in `found`, a group's (pooled) :func:`~streamdet.motion.activity.tolerant_difference`."""
+    for here, inside in _strips(group, pool):
+        found[inside] = pooled(_tolerant_difference(now, then, here), pool)
+
+
+def _strips(group: Group, pool: int) -> list[tuple[_Place, _Place]]:
+    """Parts of the group's window, px, that stay in the cache and cover its own blocks; and the same in squares of `pool` px."""
+    x1, y1, x2, y2 = group.xyxy
+    height, width = y2 - y1, x2 - x1
+    step = max(1, _STRIPE_PIXELS // width // BLOCK_PX)
+    if step >= len(group.own):
+        return [(np.s_[:height, :width], np.s_[: -(-height // pool), : -(-width // pool)])]
+    strips = []
+    for first in range(0, len(group.own), step):
+        columns = np.flatnonzero(group.own[first : first + step].any(0))
+        if len(columns):
+            top, bottom = first * BLOCK_PX, min((first + step) * BLOCK_PX, height)
+            left, right = int(columns[0]) * BLOCK_PX, min((int(columns[-1]) + 1) * BLOCK_PX, width)
+            strips.append(
+                (
+                    np.s_[top:bottom, left:right],
+                    np.s_[top // pool : -(-bottom // pool), left // pool : -(-right // pool)],
+                )
+            )
+    return strips
+
+
+def _tolerant_difference(now: U8, then: U8, here: _Place) -> U8:
+    """:func:`~streamdet.motion.activity.tolerant_difference` of a part of a window."""
     rows, columns = here
-    top, left = max(rows.start - 1, 0), max(columns.start - 1, 0)
-    wider = np.s_[top : rows.stop + 1, left : columns.stop + 1]
-    inner = np.s_[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    above = cv2.subtract(now[here], cv2.dilate(floor[wider], _KERNEL)[inner])
-    below = cv2.subtract(cv2.erode(roof[wider], _KERNEL)[inner], now[here])
-    return np.asarray(cv2.max(above, below), np.uint8)
+    first, left = rows.start or 0, columns.start or 0
+    above, before = min(first, 1), min(left, 1)
+    wider = np.s_[first - above : rows.stop + 1, left - before : columns.stop + 1]
+    inner = np.s_[above : rows.stop - first + above, before : columns.stop - left + before]
+    return np.ascontiguousarray(tolerant_difference(now[wider], then[wider])[inner])
+
+
+def flat(plane: U8) -> tuple[U8, int]:
+    """The plane's memory as one line, to take single pixels from, and how far apart its rows are in it."""
+    pitch = plane.strides[0]
+    if plane.strides[1] != 1 or pitch < plane.shape[1]:
+        return np.ascontiguousarray(plane).ravel(), plane.shape[1]
+    size = (plane.shape[0] - 1) * pitch + plane.shape[1]
+    return np.lib.stride_tricks.as_strided(plane, (size,), (1,), writeable=False), pitch

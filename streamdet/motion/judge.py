@@ -6,13 +6,16 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdet.motion.activity import BLOCK_PX, enlarged
 from streamdet.motion.background import Patch
 from streamdet.motion.shapes import Planes, Shapes, Window
-from streamdet.types import F32, U8, Bool
+from streamdet.types import F32, I64, U8, Bool
 
 __all__ = ["Verdict", "judge"]
+
+F64 = NDArray[np.float64]
 
 _KERNEL = np.ones((3, 3), np.uint8)
 _STILL_BELOW = 0.4  # share of moving pixels
@@ -40,31 +43,49 @@ def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hol
     patches: list[Patch] = []
     standing = np.zeros(age_s.shape, bool)
     still = np.flatnonzero(shapes.moving < _STILL_BELOW)
-    still = still[np.argsort(-shapes.area[still], kind="stable")]
-    speck = (shapes.area[still] < _SPECK_AREA_PX) & (shapes.ratio[still] < _SPECK_RATIO)
-    patience_s = np.where(speck, min(_SPECK_HOLD_S, hold_s), hold_s).tolist()
-    near = shapes.xyxy[still].astype(np.int64)
-    near[:, 2:] += BLOCK_PX - 1
-    for rank, (row, (left, top, right, bottom)) in enumerate(
-        zip(still.tolist(), (near // BLOCK_PX).tolist(), strict=True)
-    ):
-        blocks = np.s_[top:bottom, left:right]
-        age = age_s[blocks]
-        if float(age.max()) > patience_s[rank] and float(np.sort(age, axis=None)[age.size // 2]) > patience_s[rank]:
-            patches.append(_mask_of(shapes, windows, row, planes.luma.shape))
-            keep[row] = False
-            continue
-        standing[blocks] = True
-        if rank >= _MOST_TESTED or (float(age.min()) + 0.02 * (left % 4)) % _TEST_EVERY_S > dt_s:
-            continue  # tested when it appeared; what becomes a ghost later is found soon enough
-        x, y, mask = _mask_of(shapes, windows, row, planes.luma.shape)
-        found = _ghosts(planes, x, y, mask, mixed=abs(float(shapes.sign[row])) < 0.9)
-        patches += [(x, y, np.asarray(cv2.dilate(ghost, _KERNEL), np.uint8)) for ghost in found]
-        if found and sum(int(np.count_nonzero(g)) for g in found) > 0.7 * np.count_nonzero(mask):
-            keep[row] = False
+    if len(still):
+        still = still[np.argsort(-shapes.area[still], kind="stable")]
+        near = shapes.xyxy[still].astype(np.int64)
+        near[:, 2:] += BLOCK_PX - 1
+        near //= BLOCK_PX
+        speck = (shapes.area[still] < _SPECK_AREA_PX) & (shapes.ratio[still] < _SPECK_RATIO)
+        settled = _settled(age_s, near, np.where(speck, min(_SPECK_HOLD_S, hold_s), hold_s))
+        patches += [_mask_of(shapes, windows, row, planes.luma.shape) for row in still[settled].tolist()]
+        keep[still[settled]] = False
+        for left, top, right, bottom in near[~settled].tolist():
+            standing[top:bottom, left:right] = True
+        for row in still[:_MOST_TESTED][_due(age_s, near[:_MOST_TESTED], dt_s) & ~settled[:_MOST_TESTED]].tolist():
+            x, y, mask = _mask_of(shapes, windows, row, planes.luma.shape)
+            found = _ghosts(planes, x, y, mask, mixed=abs(float(shapes.sign[row])) < 0.9)
+            patches += [(x, y, np.asarray(cv2.dilate(ghost, _KERNEL), np.uint8)) for ghost in found]
+            if found and sum(map(cv2.countNonZero, found)) > 0.7 * cv2.countNonZero(mask):
+                keep[row] = False
     age_s += np.float32(dt_s)
     age_s[~standing] = 0
     return Verdict(keep, patches)
+
+
+def _settled(age_s: F32, blocks: I64, patience_s: F64) -> Bool:
+    """(K,) whether something has stood in most of the blocks (xyxy) for longer than `patience_s`."""
+    left, top, right, bottom = blocks.T
+    old = cv2.integral((age_s > patience_s.min()).view(np.uint8))
+    settled = old[bottom, right] - old[top, right] - old[bottom, left] + old[top, left] > 0
+    for row in np.flatnonzero(settled).tolist():
+        age = age_s[top[row] : bottom[row], left[row] : right[row]]
+        settled[row] = float(np.sort(age, axis=None)[age.size // 2]) > patience_s[row]
+    return np.asarray(settled, np.bool_)
+
+
+def _due(age_s: F32, blocks: I64, dt_s: float) -> Bool:
+    """(K,) what is tested in this frame: when it appears, and now and then; what becomes a ghost later is found soon enough."""
+    left, top, right, bottom = blocks.T
+    least = np.minimum(
+        np.minimum(age_s[top, left], age_s[top, right - 1]),
+        np.minimum(age_s[bottom - 1, left], age_s[bottom - 1, right - 1]),
+    ).astype(np.float64)
+    for row in np.flatnonzero((right - left > 2) | (bottom - top > 2)).tolist():
+        least[row] = age_s[top[row] : bottom[row], left[row] : right[row]].min()
+    return np.asarray((least + 0.02 * (left % 4)) % _TEST_EVERY_S <= dt_s, np.bool_)
 
 
 def _mask_of(shapes: Shapes, windows: list[Window], row: int, shape: tuple[int, ...]) -> tuple[int, int, U8]:

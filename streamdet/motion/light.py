@@ -9,10 +9,11 @@ import numpy as np
 
 from streamdet.types import F32, I16, U8
 
-__all__ = ["Relight", "fit_light", "grid_of", "sample", "spread"]
+__all__ = ["Relight", "Spectrum", "fit_light", "grid_of", "sample"]
 
 _SAMPLES = 32_768
 _BINS = 12
+_ABSOLUTE = np.abs(np.arange(-255, 256))
 
 
 def sample(plane: U8) -> I16:
@@ -27,19 +28,44 @@ def grid_of(shape: tuple[int, ...]) -> tuple[int, int]:
     return step // 2, step
 
 
-def spread(difference: I16) -> float:
-    """Robust standard deviation of a difference in grey levels, below one level too.
+class Spectrum:
+    """How often each difference between two samples occurs: everything asked about it then costs next to nothing."""
 
-    Two thirds of the values lie within it: the share within the nearest whole level is compared with a normal
-    distribution, which movers in the remaining third cannot disturb.
-    """
-    count = np.bincount(np.abs(difference), minlength=1)
-    share = np.cumsum(count) / len(difference)
-    level = int(np.searchsorted(share, 0.6827))
-    within = float(share[level])
-    if within >= 1.0:
-        return 0.0 if level == 0 else float(level)
-    return (level + 0.5) / NormalDist().inv_cdf((1 + within) / 2)
+    def __init__(self, now: I16, then: I16) -> None:
+        self._count = np.bincount(np.subtract(now, then, dtype=np.int64) + 255, minlength=511)
+        self._total = len(now)
+
+    def mean(self) -> float:
+        """Of the absolute differences, in grey levels."""
+        return float(self._count @ _ABSOLUTE) / self._total
+
+    def within(self, tolerance: float) -> float:
+        """Share of pixels that differ by no more."""
+        return float(self._count[tolerance >= _ABSOLUTE].sum()) / self._total
+
+    def median(self) -> float:
+        below = np.cumsum(self._count)
+        low, high = np.searchsorted(below, [(self._total - 1) // 2, self._total // 2], side="right")
+        return (int(low) + int(high)) / 2 - 255
+
+    def spread(self) -> float:
+        """Robust standard deviation about the median, in grey levels, below one level too.
+
+        Two thirds of the values lie within it: the share within the nearest whole level is compared with a normal
+        distribution, which movers in the remaining third cannot disturb.
+        """
+        centre = 255 + int(self.median())
+        count = self._count[centre:].astype(np.int64)
+        under = self._count[:centre][::-1]
+        longest = max(len(count), len(under) + 1)
+        count = np.concatenate([count, np.zeros(longest - len(count), np.int64)])
+        count[1 : len(under) + 1] += under
+        share = np.cumsum(count) / self._total
+        level = int(np.searchsorted(share, 0.6827))
+        within = float(share[level])
+        if within >= 1.0:
+            return 0.0 if level == 0 else float(level)
+        return (level + 0.5) / NormalDist().inv_cdf((1 + within) / 2)
 
 
 @dataclass(frozen=True, slots=True)

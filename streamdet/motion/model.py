@@ -20,7 +20,7 @@ from streamdet.motion.background import Background, Patch
 from streamdet.motion.camera import Camera
 from streamdet.motion.history import History
 from streamdet.motion.judge import judge
-from streamdet.motion.light import Relight, fit_light, sample, spread
+from streamdet.motion.light import Relight, Spectrum, fit_light, sample
 from streamdet.motion.regions import find_regions
 from streamdet.motion.repeats import Repeats
 from streamdet.motion.shapes import Planes, Shapes
@@ -105,23 +105,20 @@ class Scene:
         """The Motion of `frame`, or None if it begins another scene."""
         luma, dt_s = self._bring(frame), self._elapsed(frame)
         change, now = self._changed(luma), self._sampled(luma)
-        if self._last is not None and self._repeats(now - self._sample, change, self._last, dt_s):
+        since = Spectrum(now, self._sample)
+        if self._last is not None and self._repeats(since.mean(), change, self._last, dt_s):
             return replace(self._last, luma=self._shown(frame), state="repeat")
         self._learn()
-        noise = _noise(now - self._sample)
+        noise = since.spread()  # about its median: light that changes is no noise
         state: MotionState = "steady"
-        light = self._light(now)
+        light = self._light(now, since)
         if light is not None:
             state = "exposure"
             self._relight(light)
             change = self._changed(luma)
         threshold = self._threshold()
         moving = self._follow_camera(luma, change > threshold, dt_s)
-        agree = (
-            float(np.mean(np.abs(now - self._sample) <= max(12.0, 4 * self._usual_noise)))
-            if light is None
-            else light.after
-        )
+        agree = since.within(max(12.0, 4 * self._usual_noise)) if light is None else light.after
         if not moving and agree < _CUT_BELOW and not self._camera.agreeing:
             return None
         if not moving:
@@ -166,10 +163,10 @@ class Scene:
         level = self._noise.level * np.float32(config.threshold_sigma / _SIGMAS_PER_LEVEL)
         return np.asarray(np.clip(level, config.min_level, max(_HIGHEST_THRESHOLD, config.min_level)), np.float32)
 
-    def _light(self, now: I16) -> Relight | None:
+    def _light(self, now: I16, since: Spectrum) -> Relight | None:
         """A jump in brightness of the whole picture that explains why little agrees with the preceding frame."""
         tolerance = max(4.0, 2.0 * self._usual_noise)
-        if np.mean(np.abs(now - self._sample) <= tolerance) > _AGREE:
+        if since.within(tolerance) > _AGREE:
             return None
         light = fit_light(now, self._sample, tolerance)
         explains = light.after > 0.6 and light.after > light.before + 0.25
@@ -182,7 +179,7 @@ class Scene:
     def _follow_light(self, now: I16) -> None:
         """A slow change of the whole picture: the background goes along."""
         background = self._background_sampled()
-        if abs(float(np.median(now - background))) < 2.0:
+        if abs(Spectrum(now, background).median()) < 2.0:
             return
         light = fit_light(now, background, 4.0)
         if light.after > light.before + 0.1:
@@ -286,11 +283,6 @@ class Scene:
             camera.anchor_here()
         seen = camera.seen_from_anchor(update.luma, background.plane)
         background.update(seen, 3 * update.dt_s, np.zeros_like(update.frozen))  # resampling blurs: follow faster
-
-
-def _noise(difference: I16) -> float:
-    """Spread of a sampled difference about its median: light that changes is no noise."""
-    return spread(difference - np.int16(np.median(difference)))
 
 
 def rows_together(luma: U8) -> U8:

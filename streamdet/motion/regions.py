@@ -16,6 +16,7 @@ from streamdet.motion.activity import BLOCK_PX
 from streamdet.motion.glance import Glance, Pixels, look
 from streamdet.motion.shapes import Planes, Shapes, Window
 from streamdet.motion.sheet import Group, Sheet
+from streamdet.motion.tremble import stand_out
 from streamdet.types import F32, I32, I64, U8, Bool
 
 __all__ = ["find_regions"]
@@ -25,7 +26,6 @@ _MOST_WINDOWS = 96
 _MOST_DETAILS = 12
 _DETAILS_ABOVE_PX = 24.0
 _SMALLEST_AREA_PX = 2
-_STANDS_OUT_SHARE = 0.1
 _LARGE_SHARE = 0.8
 _POOLED_ABOVE_PX = ((100_000, 4), (25_000, 2))  # windows of more pixels are looked at in squares of so many px
 
@@ -47,15 +47,8 @@ def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float =
             windows += glance.windows
     if not glances:
         return Shapes.concat([]), []
-    whole, found = _measure(glances)
-    long = (whole.xyxy[:, 2:] - whole.xyxy[:, :2]).max(1, initial=0)
-    parts = [whole]
-    for row in np.flatnonzero((long > _DETAILS_ABOVE_PX) & (whole.moving > 0.02)).tolist():
-        part = _details(whole[row : row + 1], glances[found[row]], limit_px)
-        if part is not None:
-            parts.append(part)
-            found = np.append(found, np.full(len(part), found[row]))
-    return _with_surroundings(Shapes.concat(parts), glances, found), windows
+    whole, found = _measure(planes, glances)
+    return _with_surroundings(*_with_details(whole, found, glances, limit_px), glances), windows
 
 
 def _groups(planes: Planes, active: Bool) -> list[Group]:
@@ -76,38 +69,36 @@ def _groups(planes: Planes, active: Bool) -> list[Group]:
 
 def _sheets(groups: list[Group]) -> list[Sheet]:
     """The groups by how finely they are looked at."""
-    pools = [next((pool for pixels, pool in _POOLED_ABOVE_PX if group.area_px > pixels), 1) for group in groups]
-    return [
-        Sheet([group for group, own in zip(groups, pools, strict=True) if own == pool], pool)
-        for pool in sorted(set(pools))
-    ]
+    sheets: dict[int, list[Group]] = {}
+    for group in groups:
+        area = group.area_px
+        sheets.setdefault(next((pool for pixels, pool in _POOLED_ABOVE_PX if area > pixels), 1), []).append(group)
+    return [Sheet(sheets[pool], pool) for pool in sorted(sheets)]
 
 
-def _measure(glances: list[Glance]) -> tuple[Shapes, I64]:
+def _measure(planes: Planes, glances: list[Glance]) -> tuple[Shapes, I64]:
     """All regions of all windows, those that are no noise, and the glance of each."""
-    counts = np.array([len(glance.group) for glance in glances])
-    offsets = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    found = np.repeat(np.arange(len(glances)), counts)
+    regions = np.array([len(glance.group) for glance in glances])
+    found = np.repeat(np.arange(len(glances)), regions)
     window = np.concatenate([glance.group + np.int32(glance.first) for glance in glances])
-    p = Pixels.concat([glance.pixels for glance in glances], offsets.tolist())
+    counts = np.concatenate([glance.count for glance in glances])
+    p = Pixels.concat([glance.pixels for glance in glances])
+    start = np.cumsum(counts) - counts
 
-    def total(weights: Any = None) -> F32:
-        return np.bincount(p.region, weights, len(window)).astype(np.float32)
+    def total(column: Any) -> F32:
+        return np.add.reduceat(column, start, dtype=np.int64).astype(np.float32)
 
     pool = np.array([glance.sheet.pool for glance in glances], np.float32)[found]
-    core, pixels = total(p.value > p.bound), total()
-    keep = np.flatnonzero(
-        (core > 0)
-        & (pixels * pool**2 >= _SMALLEST_AREA_PX)
-        & (total(p.stands_out) >= np.maximum(1, _STANDS_OUT_SHARE * pixels))
-    )
-    n = np.maximum(pixels, 1)
-    contrast = np.asarray(total(p.value * p.value) / np.maximum(total(p.value), 1), np.float32)
+    core, n = total(p.value > p.bound), counts.astype(np.float32)
+    squares = np.square(p.value, dtype=np.uint16)
+    contrast = np.asarray(total(squares) / np.maximum(total(p.value), 1), np.float32)
+    rows = np.flatnonzero((core > 0) & (n * pool**2 >= _SMALLEST_AREA_PX))
+    rows = rows[stand_out(planes, glances, p, counts, contrast, rows)]
     ratio = contrast * n / total(p.bound).clip(1)
     none = np.zeros(len(window), np.float32)
     end = np.array([window.xyxy[2:] for glance in glances for window in glance.windows], np.float32)[window]
     shapes = Shapes(
-        xyxy=_tight(p, contrast, pool, end),
+        xyxy=_tight(p, counts, contrast, pool, end),
         area=n * pool**2,
         core=core * pool**2,
         contrast=contrast,
@@ -120,33 +111,32 @@ def _measure(glances: list[Glance]) -> tuple[Shapes, I64]:
         around=none,
         around_now=none,
         window=window,
-        label=(np.arange(len(window)) - offsets[found] + 1).astype(np.int32),
+        label=np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in regions.tolist()]),
     )
-    return shapes[keep], found[keep]
+    return shapes[rows], found[rows]
 
 
-def _tight(p: Pixels, contrast: F32, pool: F32, end: F32) -> F32:
+def _tight(p: Pixels, counts: I64, contrast: F32, pool: F32, end: F32) -> F32:
     """Boxes round the pixels above a quarter of their region's contrast: what is fainter is blur, ringing or noise."""
-    strong = np.flatnonzero(p.value > np.float32(0.25) * contrast[p.region])
-    low = np.full((len(contrast), 2), np.iinfo(np.int32).max, np.int32)
-    high = np.zeros((len(contrast), 2), np.int32)
-    row, x, y = p.region[strong], p.x[strong], p.y[strong]
-    low[row[::-1], 1], high[row, 1] = y[::-1], y  # pixels come line by line, and the last one written stays
-    across = np.argsort(x.astype(np.uint16), kind="stable")
-    row, x = row[across], x[across]
-    low[row[::-1], 0], high[row, 0] = x[::-1], x
+    strong = p.value > np.repeat(np.float32(0.25) * contrast, counts)
+    counts = np.add.reduceat(strong, np.cumsum(counts) - counts, dtype=np.int64)
+    stop = np.cumsum(counts)
+    start = stop - counts  # the strongest is always among them
+    x, y = p.x[strong], p.y[strong]
+    low = np.stack([np.minimum.reduceat(x, start), y[start]], 1)  # pixels come line by line
+    high = np.stack([np.maximum.reduceat(x, start), y[stop - 1]], 1)
     corner = np.minimum(high + pool[:, None], end)
     return np.concatenate([low.astype(np.float32), corner.astype(np.float32)], 1)
 
 
-def _with_surroundings(shapes: Shapes, glances: list[Glance], found: I64) -> Shapes:
+def _with_surroundings(shapes: Shapes, found: I64, glances: list[Glance]) -> Shapes:
     """Fill in ``around`` and ``around_now``."""
     around, around_now = np.zeros(len(shapes), np.float32), np.zeros(len(shapes), np.float32)
     for number, glance in enumerate(glances):
         rows = np.flatnonzero(found == number)
-        now = cv2.bitwise_and(glance.mask, cv2.compare(glance.now, glance.level // 2, cv2.CMP_GT))
+        now = cv2.bitwise_and(glance.mask, cv2.compare(glance.now, glance.half, cv2.CMP_GT))
         group = shapes.window[rows] - glance.first
-        box, bounds = _on_sheet(shapes.xyxy[rows], glance.sheet, group), glance.sheet.bounds()[group]
+        box, bounds = _on_sheet(shapes.xyxy[rows], glance.sheet, group), glance.sheet.bounds[group]
         around[rows] = _ring_share(glance.mask, box, bounds)
         around_now[rows] = _ring_share(np.asarray(now, np.uint8), box, bounds)
     return replace(shapes, around=around, around_now=around_now)
@@ -177,21 +167,55 @@ def _ring_share(mask: U8, inner: Any, bounds: Any) -> F32:
     return np.asarray(share, np.float32)
 
 
-def _details(whole: Shapes, glance: Glance, limit_px: float) -> Shapes | None:
-    """Small regions inside the large one `whole` that stand out at a higher level: a ball before a player.
+def _with_details(whole: Shapes, found: I64, glances: list[Glance], limit_px: float) -> tuple[Shapes, I64]:
+    """All regions, then the details of the large ones that move; and the glance of each."""
+    long = (whole.xyxy[:, 2:] - whole.xyxy[:, :2]).max(1, initial=0)
+    rows = np.flatnonzero((long > _DETAILS_ABOVE_PX) & (whole.moving > 0.02))
+    if not len(rows):
+        return whole, found
+    pool = np.array([glance.sheet.pool for glance in glances], np.float32)[found]
+    parts = [_details(whole, row, glances[found[row]], limit_px) for row in rows.tolist()]
+    counts = [len(part[0]) for part in parts]
+    of = np.repeat(rows, counts)
+    box, area, peak, ratio, prominence = (np.concatenate([part[k] for part in parts]) for k in range(5))
+    pool = pool[of]
+    one, area = np.ones(len(of), np.float32), area * pool**2
+    details = Shapes(
+        xyxy=(box * pool[:, None] + whole.xyxy[of][:, [0, 1, 0, 1]]).astype(np.float32),
+        area=area,
+        core=area,
+        contrast=peak,
+        ratio=ratio,
+        moving=one,
+        sign=one,
+        prominence=prominence,
+        rank=np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+        parent=whole.area[of],
+        around=one,
+        around_now=one,
+        window=whole.window[of],
+        label=np.zeros(len(of), np.int32),
+    )
+    return Shapes.concat([whole, details]), np.concatenate([found, found[of]])
+
+
+def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> tuple[F32, F32, F32, F32, F32]:
+    """Small regions inside a large one, row `row` of `whole`, that stand out at a higher level: a ball before a player.
 
     The threshold is doubled until parts no larger than `limit_px` come apart (a component tree with four levels).
-    Only what moved here and now counts.
+    Only what moved here and now counts. Returns boxes (N,4), in (pooled) pixels from the large one's corner, areas in those, and
+    contrast, ratio and prominence as in Shapes.
     """
-    pool, window = glance.sheet.pool, glance.windows[whole.window[0] - glance.first]
-    limit = limit_px / pool
-    x1, y1, x2, y2 = _on_sheet(whole.xyxy, glance.sheet, whole.window - glance.first)[0].tolist()
-    left, top = (glance.sheet.places[whole.window[0] - glance.first] // pool).tolist()
-    own = window.labels[y1 - top : y2 - top, x1 - left : x2 - left] == whole.label[0]
-    own &= glance.mask[y1:y2, x1:x2] > 0
-    value = np.asarray(cv2.bitwise_and(glance.now[y1:y2, x1:x2], own.view(np.uint8) * np.uint8(255)), np.uint8)
-    bound = float(cv2.mean(glance.level[y1:y2, x1:x2], own.view(np.uint8))[0])
-    parts = []
+    sheet, number = glance.sheet, int(whole.window[row]) - glance.first
+    limit = limit_px / sheet.pool
+    x1, y1, x2, y2 = _on_sheet(whole.xyxy[row : row + 1], sheet, np.array([number]))[0].tolist()
+    left, top = sheet.bounds[number, :2].tolist()
+    own = (glance.windows[number].labels[y1 - top : y2 - top, x1 - left : x2 - left] == whole.label[row]).view(np.uint8)
+    own = cv2.bitwise_and(glance.mask[y1:y2, x1:x2], glance.mask[y1:y2, x1:x2], mask=own)
+    value = np.asarray(cv2.bitwise_and(glance.now[y1:y2, x1:x2], own), np.uint8)
+    bound = float(cv2.mean(glance.level[y1:y2, x1:x2], own)[0])
+    line = value.ravel()
+    parts: list[tuple[Any, Any, Any, Any]] = []
     for factor in (1, 2, 4, 8):
         if bound * factor > 200:
             break
@@ -201,39 +225,31 @@ def _details(whole: Shapes, glance: Glance, limit_px: float) -> Shapes | None:
             break
         small = stats[:, 2:4].max(1) <= limit
         small[0] = False
-        at = np.flatnonzero(high)
-        flat, v = labels.ravel()[at], value.ravel()[at]
-        rows = np.flatnonzero(small & (stats[:, 4] >= 2))
-        if len(rows):
-            weight = v.astype(np.float32)
-            mass, square = np.bincount(flat, weight, count), np.bincount(flat, weight * weight, count)
-            peak = (square / np.maximum(mass, 1))[rows]
-            box = stats[rows, :4].astype(np.float32)
-            box[:, 2:] += box[:, :2]
-            parts.append((box, stats[rows, 4], peak, peak / (bound * factor)))
-        value.ravel()[at[small[flat]]] = 0
-        if small[1:].all():
-            break
+        if small.any():
+            at = np.flatnonzero(high)
+            flat = labels.ravel().take(at)
+            rows = np.flatnonzero(small & (stats[:, 4] >= 2))
+            if len(rows):
+                weight = line.take(at).astype(np.float32)
+                mass, square = np.bincount(flat, weight, count), np.bincount(flat, weight * weight, count)
+                peak = (square / np.maximum(mass, 1))[rows]
+                parts.append((stats[rows, :4], stats[rows, 4], peak, peak / (bound * factor)))
+            if small[1:].all():
+                break
+            line[at[small[flat]]] = 0
     if not parts:
-        return None
-    box, area, peak, prominence = (np.concatenate([p[k] for p in parts]) for k in range(4))
+        none = np.zeros(0, np.float32)
+        return np.zeros((0, 4), np.float32), none, none, none, none
+    box, area, peak, prominence = (
+        parts[0] if len(parts) == 1 else (np.concatenate([p[k] for p in parts]) for k in range(4))
+    )
     order = np.argsort(-peak * np.sqrt(area), kind="stable")[:_MOST_DETAILS]
-    box, area, peak, prominence = box[order], area[order], peak[order], prominence[order]
-    n = len(box)
-    one = np.ones(n, np.float32)
-    return Shapes(
-        xyxy=(box * pool + whole.xyxy[0, [0, 1, 0, 1]]).astype(np.float32),
-        area=area.astype(np.float32) * pool**2,
-        core=area.astype(np.float32) * pool**2,
-        contrast=peak.astype(np.float32),
-        ratio=(peak / bound).astype(np.float32),
-        moving=one,
-        sign=one,
-        prominence=prominence.astype(np.float32),
-        rank=np.arange(n, dtype=np.int32),
-        parent=whole.area[0] * one,
-        around=one,
-        around_now=one,
-        window=np.full(n, whole.window[0], np.int32),
-        label=np.zeros(n, np.int32),
+    box, area, peak, prominence = box[order].astype(np.float32), area[order], peak[order], prominence[order]
+    box[:, 2:] += box[:, :2]
+    return (
+        box,
+        area.astype(np.float32),
+        peak.astype(np.float32),
+        (peak / bound).astype(np.float32),
+        prominence.astype(np.float32),
     )

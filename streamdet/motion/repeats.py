@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from streamdet.motion.activity import BLOCK_PX
-from streamdet.types import I16, U8, Motion
+from streamdet.types import U8, Motion
 
 __all__ = ["Repeats"]
 
@@ -26,9 +26,8 @@ class Repeats:
         self._usual = 0.0
         self._frozen = False
 
-    def __call__(self, difference: I16, change: U8, last: Motion, dt_s: float) -> bool:
-        """`difference`: sampled, to the preceding distinct frame; `change`: its largest per block; `last`: that frame."""
-        mean = float(np.abs(difference).mean())
+    def __call__(self, mean: float, change: U8, last: Motion, dt_s: float) -> bool:
+        """`mean`: absolute difference to the preceding distinct frame; `change`: its largest per block; `last`: that frame."""
         copy = self._is_copy(mean, change, last)
         self._frozen = copy and (self._frozen or dt_s > _LONGEST_S)
         if copy and not self._frozen:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.motion.activity import BLOCK_PX, enlarged, maxima_along
-from streamdet.types import F32, I32, I64, U8, Bool
+from streamdet.types import I32, I64, U8, Bool
 
 __all__ = ["Box", "Group", "Sheet", "pooled"]
 
@@ -33,6 +33,12 @@ class Group:
         x1, y1, x2, y2 = self.xyxy
         return (x2 - x1) * (y2 - y1)
 
+    @property
+    def place(self) -> tuple[slice, slice]:
+        """Where it is in a plane."""
+        x1, y1, x2, y2 = self.xyxy
+        return slice(y1, y2), slice(x1, x2)
+
 
 class Sheet:
     """Lays out `groups`, to be looked at in squares of `pool` px (1, 2 or 4).
@@ -40,6 +46,9 @@ class Sheet:
     Attributes:
         places: (G,2) px of each group's top left corner on the sheet. wh: px, whole blocks unless it is one window only.
         own: (rows, columns) of blocks that are looked at. number: the group each block belongs to.
+        xyxy: (G,4) where the groups are in the frame. shift: (G,2) from px of the sheet to px of the frame.
+        pooled_shape: rows and columns of (pooled) pixels. bounds: (G,4) xyxy of the groups' rectangles in those; parts: these
+        as slices.
     """
 
     def __init__(self, groups: list[Group], pool: int) -> None:
@@ -51,31 +60,39 @@ class Sheet:
         self.wh = (x2 - x1, y2 - y1) if len(groups) == 1 else (columns * BLOCK_PX, rows * BLOCK_PX)
         self.own = np.zeros((rows, columns), np.bool_)
         self.number = np.zeros((rows, columns), np.int32)
+        self._blocks: list[tuple[slice, slice]] = []
         for number, (group, (x, y), (w, h)) in enumerate(zip(groups, at.tolist(), blocks.tolist(), strict=True)):
-            self.own[y : y + h, x : x + w] = group.own
-            self.number[y : y + h, x : x + w] = number
-        corner = np.array([group.xyxy[:2] for group in groups], np.int64)
-        self.shift = corner - self.places  # (G,2) from px of the sheet to px of the frame
+            where = slice(y, y + h), slice(x, x + w)
+            self.own[where] = group.own
+            self.number[where] = number
+            self._blocks.append(where)
+        self.pooled_shape = -(-self.wh[1] // pool), -(-self.wh[0] // pool)
+        self.xyxy = np.array([group.xyxy for group in groups], np.int64)
+        corner, end = self.xyxy[:, :2], self.xyxy[:, 2:]
+        self.shift = corner - self.places
+        low = self.places // pool
+        self.bounds = np.concatenate([low, low - (corner - end) // pool], 1)
+        self.parts = [(slice(y1, y2), slice(x1, x2)) for x1, y1, x2, y2 in self.bounds.tolist()]
 
     def gather(self, plane: U8, *, between: int = 0) -> U8:
         """The windows of a plane; `between` them this level."""
         if len(self.groups) == 1:
             x1, y1, x2, y2 = self.groups[0].xyxy
             return plane[y1:y2, x1:x2]
-        sheet = np.full(self.wh[::-1], between, np.uint8)
+        sheet = np.full(self.wh[::-1], between, np.uint8) if between else np.zeros(self.wh[::-1], np.uint8)
         for group, (x, y) in zip(self.groups, self.places.tolist(), strict=True):
             x1, y1, x2, y2 = group.xyxy
             sheet[y : y + y2 - y1, x : x + x2 - x1] = plane[y1:y2, x1:x2]
         return sheet
 
-    def spread(self, blocks: F32 | U8, *, between: int = 0) -> U8:
-        """A block map of the frame as one value per (pooled) pixel of the sheet."""
+    def spread(self, blocks: U8, *, between: int = 0) -> U8:
+        """A block map of the frame as one value per block of the sheet."""
         sheet = np.full(self.own.shape, between, np.uint8)
-        for group, (x, y) in zip(self.groups, (self.places // BLOCK_PX).tolist(), strict=True):
+        for group, where in zip(self.groups, self._blocks, strict=True):
             column, row = group.xyxy[0] // BLOCK_PX, group.xyxy[1] // BLOCK_PX
             h, w = group.own.shape
-            sheet[y : y + h, x : x + w] = blocks[row : row + h, column : column + w]
-        return self.enlarged(sheet)
+            sheet[where] = blocks[row : row + h, column : column + w]
+        return sheet
 
     def enlarged(self, blocks: U8) -> U8:
         """A block map of the sheet as one value per (pooled) pixel."""
@@ -84,23 +101,9 @@ class Sheet:
         return np.ascontiguousarray(large[: -(-height // self.pool), : -(-width // self.pool)], np.uint8)
 
     def number_at(self, x: I64, y: I64) -> I32:
-        """The group that each (pooled) pixel belongs to; one number for all if there is only one."""
-        if len(self.groups) == 1:
-            return np.zeros((), np.int32)
+        """(P,) the group that each (pooled) pixel belongs to."""
         side = BLOCK_PX // self.pool
-        return np.asarray(self.number.ravel()[y // side * self.number.shape[1] + x // side])
-
-    def part(self, number: int, sheet: NDArray[Any]) -> NDArray[Any]:
-        """Group `number`'s own rectangle of a (pooled) sheet, as a view."""
-        x, y = (self.places[number] // self.pool).tolist()
-        x1, y1, x2, y2 = self.groups[number].xyxy
-        return sheet[y : y + -(-(y2 - y1) // self.pool), x : x + -(-(x2 - x1) // self.pool)]
-
-    def bounds(self) -> I64:
-        """(G,4) xyxy of the groups' rectangles, in (pooled) pixels of the sheet."""
-        size = np.array([(g.xyxy[2] - g.xyxy[0], g.xyxy[3] - g.xyxy[1]) for g in self.groups])
-        low = self.places // self.pool
-        return np.concatenate([low, low - (-size // self.pool)], 1)
+        return np.asarray(self.number[y // side, x // side])
 
 
 def _shelves(blocks: NDArray[Any]) -> tuple[NDArray[np.int64], tuple[int, int]]:

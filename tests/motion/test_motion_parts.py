@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from statistics import NormalDist
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from streamdet.motion.activity import BlockMaxima, tolerant_difference
 from streamdet.motion.align import estimate, warp
 from streamdet.motion.background import Background
-from streamdet.motion.light import fit_light, sample, spread
+from streamdet.motion.light import Spectrum, fit_light, sample
 
 sys.path.insert(0, str(Path(__file__).parent))
 from motion_scene import noisy, texture
@@ -79,7 +80,25 @@ def test_the_background_is_the_median_of_noise() -> None:
 def test_spread_measures_noise_below_a_level_too(sigma: float) -> None:
     difference = np.round(np.random.default_rng(1).normal(0, sigma, 30000)).astype(np.int16)
     difference[:600] = 90  # a mover is no noise
-    assert spread(difference) == pytest.approx(max(sigma, 0.34), rel=0.2)
+    for light in (0, 7):  # light that changes is no noise
+        spectrum = Spectrum(difference + np.int16(100 + light), np.full(30000, 100, np.int16))
+        assert spectrum.spread() == pytest.approx(max(sigma, 0.34), rel=0.2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 1000])
+def test_a_spectrum_answers_as_the_differences_themselves_do(count: int) -> None:
+    now, then = np.random.default_rng(count).integers(0, 256, (2, count)).astype(np.int16)
+    spectrum, difference = Spectrum(now, then), now.astype(int) - then
+    assert spectrum.mean() == pytest.approx(np.abs(difference).mean())
+    assert spectrum.median() == np.median(difference)
+    for tolerance in (0.0, 12.0, 60.5, 400.0):
+        assert spectrum.within(tolerance) == pytest.approx(np.mean(np.abs(difference) <= tolerance))
+    centred = np.sort(np.abs(difference - int(np.median(difference))))
+    level = int(centred[int(np.searchsorted(np.arange(1, count + 1) / count, 0.6827))])
+    within = float(np.mean(centred <= level))
+    assert spectrum.spread() == pytest.approx(
+        level if within >= 1 else (level + 0.5) / NormalDist().inv_cdf((1 + within) / 2)
+    )
 
 
 def test_fit_light_recovers_gain_and_offset_in_spite_of_movers() -> None:

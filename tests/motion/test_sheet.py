@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from motion_scene import disc, noisy, texture
 
+from streamdet.motion import glance as glance_module
 from streamdet.motion import regions as regions_module
-from streamdet.motion.activity import BlockMaxima
+from streamdet.motion import tremble
+from streamdet.motion.activity import BlockMaxima, tolerant_difference
+from streamdet.motion.glance import look
 from streamdet.motion.regions import find_regions
 from streamdet.motion.shapes import Planes, Shapes
 from streamdet.motion.sheet import Group, Sheet, pooled
@@ -75,6 +78,54 @@ def test_together_as_one_by_one(wh: tuple[int, int], seed: int, large: int, monk
         np.testing.assert_allclose(one, other, rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.parametrize("tolerant", [False, True])
+def test_beyond_the_border_of_the_picture_lies_nothing(tolerant: bool) -> None:
+    """A picture that ends within a block: that block's rest lies on the sheet too."""
+    wh = (440, 331)
+    still = texture(wh, 7, 90, 200)
+    now = still.copy()
+    for x, y in ((438, 100), (200, 329), (439, 330), (60, 60), (300, 200)):
+        now = disc(now, (x, y), 3, 20)
+    planes = Planes(now, still, noisy(still, 3), tolerant=tolerant)
+    maxima = BlockMaxima(wh)
+    active = maxima(now, planes.background) > 20
+    shapes, windows = find_regions(planes, active, np.full(active.shape, 20.0, np.float32))
+    assert len(windows) >= 4
+    assert len(shapes) == 5
+    assert (shapes.xyxy[:, :2] >= 0).all()
+    assert (shapes.xyxy[:, 2:] <= wh).all()
+
+
+@pytest.mark.parametrize("at_once", [30_000, 0])
+@pytest.mark.parametrize(("pool", "dear"), [(1, 0), (2, 0), (4, 0), (2, 10**9), (4, 10**9)])
+def test_what_stands_out_against_every_pixel_tried(
+    pool: int, dear: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Edges that tremble, and things among them: the quick way to tell them apart says what the slow one says."""
+    monkeypatch.setattr(glance_module, "_DEAR_PIXELS", dear)
+    monkeypatch.setattr(tremble, "_AT_ONCE", at_once)
+    wh = (700, 500)
+    still = texture(wh, 5, 0, 255)
+    now = still.copy()
+    now[100:300, 100:300] = np.roll(still, 1, 1)[100:300, 100:300]
+    now[320:480, 400:690] = cv2.GaussianBlur(np.roll(still, 1, 0), (3, 3), 0)[320:480, 400:690]
+    for x, y, radius in ((50, 50, 4), (620, 60, 9), (350, 60, 30), (200, 200, 3), (450, 400, 12), (698, 499, 6)):
+        now = disc(now, (x, y), radius, 255 if radius % 2 else 0)
+    planes = Planes(now, still, still)
+    sheets = [Sheet([Group((0, 0, *wh), np.ones((32, 44), bool))], pool)]
+    glances = [glance for sheet in sheets if (glance := look(planes, sheet, np.full((32, 44), 14.0, np.float32), 0))]
+    counts, pixels = glances[0].count, glances[0].pixels
+    start = np.cumsum(counts) - counts
+    contrast = np.maximum.reduceat(pixels.value, start).astype(np.float32)
+    rows = np.arange(0, len(counts), 1 if pool > 1 else 2)
+    found = tremble.stand_out(planes, glances, pixels, counts, contrast, rows)
+    loose = pooled(tolerant_difference(now, still), pool)
+    out = loose[pixels.y // pool, pixels.x // pool] > pixels.bound // 2
+    share = np.add.reduceat(out.astype(int), start) / counts
+    np.testing.assert_array_equal(found, (share >= 0.1)[rows])
+    assert 0 < found.sum() < len(rows)
+
+
 def test_groups_do_not_touch_and_come_back() -> None:
     rng = np.random.default_rng(5)
     plane = rng.integers(1, 255, (480, 800)).astype(np.uint8)
@@ -88,7 +139,7 @@ def test_groups_do_not_touch_and_come_back() -> None:
     laid = sheet.gather(plane)
     for number, group in enumerate(groups):
         x1, y1, x2, y2 = group.xyxy
-        np.testing.assert_array_equal(sheet.part(number, laid), plane[y1:y2, x1:x2])
+        np.testing.assert_array_equal(laid[sheet.parts[number]], plane[y1:y2, x1:x2])
     count = cv2.connectedComponents((laid > 0).astype(np.uint8), connectivity=8)[0]
     assert count - 1 == len(groups)
     assert laid.size < 2.5 * sum(group.area_px for group in groups)
