@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.tracking import belief, kalman
+from streamdet.tracking import belief, kalman, looks
 from streamdet.tracking.pairing import Seen, size_of
 from streamdet.tracking.reach import top_speed
 from streamdet.tracking.table import COURSE, TrackTable, take
@@ -39,6 +39,7 @@ def begin(table: TrackTable, seen: Seen, column: Rows, *, key: int, now_s: float
     fresh["odds"] = fresh["long_odds"] = belief.log_odds(seen.score[column])
     fresh["odds_weight"] = fresh["long_weight"] = 1.0
     fresh["label"] = seen.label[column]
+    fresh["look"] = seen.own_look(column)
     _show(fresh, np.arange(len(column)), seen, column)
 
 
@@ -67,6 +68,7 @@ def hit(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows, *, now_s: float
     share = (1 - np.exp(-np.maximum(gap, 1e-3) / SMOOTH_S))[:, None]
     rows["smooth"][row] += share * (centre - rows["smooth"][row])
     rows["wh"][row] += share * (seen.wh[column] - rows["wh"][row])
+    rows["look"][row] = looks.learn(rows["look"][row], seen.own_look(column), seen.clear[column], gap)
     step = centre - rows["last"][row]
     rows["longest_step"][row] = np.maximum(rows["longest_step"][row], np.hypot(step[:, 0], step[:, 1]))
     belief.hear(rows, row, belief.log_odds(score), step_s=step_s)

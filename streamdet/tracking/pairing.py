@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.tracking.assignment import assign, candidates
-from streamdet.types import Detections
+from streamdet.tracking.looks import LEAST_PX, LEAST_SEEN_PX, LOOK, covering, look_at, strangeness
+from streamdet.tracking.table import LOST
+from streamdet.types import Detections, Picture
 
 __all__ = ["Seen", "match", "see", "size_of", "size_ratio"]
 
@@ -17,6 +19,8 @@ F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 LARGEST_SIZE_RATIO = 4.0
+LOOK_COST = 0.8  # of a stranger at the right place
+IN_PLACE = 0.4  # overlap from which what nobody else claims is the same thing, whatever it looks like now
 SOFT_PX = 2.0  # added to sizes before they are compared: 2 px against 4 px says nothing
 
 
@@ -24,7 +28,8 @@ SOFT_PX = 2.0  # added to sizes before they are compared: 2 px against 4 px says
 class Seen:
     """The usable detections of a frame in an order that depends on nothing but themselves.
 
-    ``row`` (N,) is each one's row in the Detections it came from; ``wh`` is at least 1 px.
+    ``row`` (N,) is each one's row in the Detections it came from; ``wh`` is at least 1 px. ``look`` (N,LOOK) is NaN for those not
+    looked at; ``clear`` (N,): nothing else covers it, so its look is its own.
     """
 
     row: Rows
@@ -34,13 +39,22 @@ class Seen:
     size: F64
     score: F64
     label: NDArray[np.int32]
+    look: NDArray[np.float32]
+    clear: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.row)
 
+    def own_look(self, column: Rows) -> NDArray[np.float32]:
+        """(P,LOOK) by which the detections `column` may be known from now on; NaN for small ones."""
+        return np.where(self.size[column, None] >= LEAST_PX, self.look[column], np.float32(np.nan))
 
-def see(merged: Detections, least_score: float) -> Seen:
-    """Rows that are finite and score at least `least_score`, sorted by place: input order never changes a result."""
+
+def see(merged: Detections, least_score: float, picture: Picture | None = None) -> Seen:
+    """Rows that are finite and score at least `least_score`, sorted by place: input order never changes a result.
+
+    Looks are taken from `picture`, if it is given.
+    """
     box = merged.xyxy.astype(np.float64)
     usable = np.isfinite(box).all(axis=1) & np.isfinite(merged.score)
     usable &= merged.score >= np.float32(least_score)
@@ -50,7 +64,15 @@ def see(merged: Detections, least_score: float) -> Seen:
     box = box[row]
     wh = np.maximum(box[:, 2:] - box[:, :2], 1.0)
     score = np.clip(merged.score[row].astype(np.float64), 0.0, 1.0)
-    return Seen(row, box, (box[:, :2] + box[:, 2:]) / 2, wh, size_of(wh), score, merged.label[row])
+    centre, size = (box[:, :2] + box[:, 2:]) / 2, size_of(wh)
+    look = np.full((len(row), LOOK), np.nan, np.float32)
+    clear = np.zeros(len(row), np.bool_)
+    large = size >= LEAST_PX
+    if picture is not None and large.any():
+        looked = np.flatnonzero(size >= LEAST_SEEN_PX)
+        look[looked] = look_at(picture, box[looked])
+        clear[large] = covering(box[large], box) <= 1
+    return Seen(row, box, centre, wh, size, score, merged.label[row], look, clear)
 
 
 def size_of(wh: F64) -> F64:
@@ -94,7 +116,17 @@ def match(
         possible &= (chance[0][i] * np.pi * distance**2 <= chance[1]) | (distance < size / 2)
     overlap = _diou(origin[i], tracks["wh"][row], seen.centre[column], seen.wh[column])
     cost = 0.5 * distance / np.maximum(radius_px[i], 1e-9) + 0.2 * apart + 0.15 * (1 - overlap)
+    strange = strangeness(tracks["look"][row], seen.look[column])
+    in_place = (overlap >= IN_PLACE) & (tracks["state"][row] < LOST)
+    possible &= in_place | (strange < 1)
+    cost += LOOK_COST * strange * ~(in_place & _undisputed(row, column, possible))
     return assign(row[possible], column[possible], cost[possible])
+
+
+def _undisputed(row: Rows, column: Rows, possible: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(P,) whether neither a pair's row nor its column is in any other possible pair."""
+    alone = [np.bincount(one[possible], minlength=int(one.max(initial=0)) + 1)[one] <= 1 for one in (row, column)]
+    return np.asarray(alone[0] & alone[1])
 
 
 def _diou(centre: F64, wh: F64, other_centre: F64, other_wh: F64) -> F64:

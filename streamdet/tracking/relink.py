@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.tracking.assignment import assign, candidates
+from streamdet.tracking.looks import strangeness
 from streamdet.tracking.pairing import size_of, size_ratio
 from streamdet.tracking.table import take
 
@@ -56,5 +57,9 @@ def relink(
     possible = (gap > -STRAYED_S) & (distance <= radius) & (apart < 1) & (needed <= max_speed_px_s * np.abs(gap) + size)
     if same_label:
         possible &= a["label"] == b["label"]
-    cost = 0.6 * distance / np.maximum(radius, 1e-9) + 0.2 * apart + 0.15 * np.clip(gap / longest_s, 0, 1)
+    strange = strangeness(a["look"], b["look"])
+    possible &= strange < 1
+    cost = (
+        0.4 * strange + 0.6 * distance / np.maximum(radius, 1e-9) + 0.2 * apart + 0.15 * np.clip(gap / longest_s, 0, 1)
+    )
     return assign(lost[j][possible], new[i][possible], cost[possible])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdet.tracking.looks import LOOK
 from streamdet.types import COASTING
 
 __all__ = ["COURSE", "LOST", "NOW", "TRACK", "TrackTable", "take"]
@@ -57,6 +58,7 @@ TRACK = np.dtype(
         ("doubted", "?"),  # known, but not believed at present: told as a tentative one
         ("doubted_s", "f8"),  # for how long
         ("twin", "?"),  # unseen, and another is seen in its place
+        ("look", "f4", LOOK),  # NaN: not known
         ("label", "i4"),
         ("label_lead", "f8"),  # by how much score its label leads over all others
     ]
@@ -120,6 +122,7 @@ class TrackTable:
             self._all = grown
         fresh = self._all[self._count : need]
         fresh[:] = np.zeros((), TRACK)
+        fresh["look"] = np.nan
         self._count = need
         return fresh
 

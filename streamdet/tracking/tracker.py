@@ -5,13 +5,16 @@ a dropped frame or a variable rate only changes how far a track is predicted.
 
 Pairing goes from the sure to the daring; each step takes what the ones before left over:
 
-1. known tracks with strong detections near the predicted place (uncertainty decides how near);
+1. known tracks, and lost ones with a look, with strong detections near the predicted place (uncertainty decides how near);
 2. known tracks with weak detections (an object does not cease to exist because its score sinks: ByteTrack);
 3. candidates hit at least twice, likewise predicted;
 4. known tracks that turned abruptly (bounce, hit): anywhere a thing of their size can get to, if so near a detection is no
    coincidence there;
 5. candidates hit once: speed unknown, so anywhere within reach;
 6. what is left begins a new candidate.
+
+Larger things are also told apart by how they look (:mod:`streamdet.tracking.looks`): a stranger costs more, and one that cannot
+be the same is never taken. A detector of movers' boxes are too small for that.
 
 A candidate is confirmed when it has enough hits, they are no coincidence (the sum of what each proves, given how many
 unexplained detections the neighbourhood shows), it has either gone somewhere or scores high on average, and, if it is
@@ -30,6 +33,7 @@ from numpy.typing import NDArray
 from streamdet.config import TrackerConfig
 from streamdet.tracking import belief, kalman, learning
 from streamdet.tracking.clutter import ClutterMap
+from streamdet.tracking.looks import covering
 from streamdet.tracking.pairing import Seen, match, see, size_of
 from streamdet.tracking.reach import covered, gate_px, reach_px
 from streamdet.tracking.relink import relink
@@ -111,7 +115,8 @@ class Tracker:
             self._admit_all(see(merged, self._threshold))
         else:
             excused = self._excuse(looked)
-            self._pair(see(merged, min(self._strong, WEAK_SHARE * self._threshold)), frame.pts_s)
+            picture = None if self._doubts else frame.picture
+            self._pair(see(merged, min(self._strong, WEAK_SHARE * self._threshold), picture), frame.pts_s)
             self._miss(excused)
             joined = self._confirm()
             ended = np.sort(np.concatenate([ended, joined[:, 0], self._retire(frame.wh), self._doubt()]))
@@ -156,6 +161,8 @@ class Tracker:
         self._now_s += step
         self._table.shift(motion.shift_xy)
         rows = self._table.rows
+        if motion.state == "exposure":  # all look different now
+            rows["look"] = np.nan
         doubt_px2 = 1.0 if motion.state == "moving" else 0.0
         for kind, which in (("", slice(None)), ("old_", np.flatnonzero(rows["trial"] > 0))):
             velocity, covariance = rows[kind + "velocity"][which], rows[kind + "covariance"][which]
@@ -192,14 +199,19 @@ class Tracker:
         free = strong.copy()
         gap = self._now_s - rows["last_s"]
         known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
+        lost = (rows["state"] == LOST) & ~np.isnan(rows["look"]).any(axis=1)
         candidate = (rows["state"] == TENTATIVE) & (rows["hits"] > 1)
         predicted, gate = rows["position"], gate_px(rows)
         chance = self._clutter.density(rows["last"])
+        if seen.clear.any():
+            half = rows["wh"][known] / 2
+            expected = np.concatenate([predicted[known] - half, predicted[known] + half], axis=1)
+            seen = replace(seen, clear=seen.clear & (covering(seen.box, expected) <= 1))
         certain = np.where(rows["misses"] > 1, chance, 0.0)
 
         straight = known & (rows["trial"] > 0)
         self._take(seen, free, straight, origin=rows["old_position"], radius=gate_px(rows, "old_"), turned_not=True)
-        self._take(seen, free, known, origin=predicted, radius=gate, chance=(certain, MISSED_CHANCE))
+        self._take(seen, free, known | lost, origin=predicted, radius=gate, chance=(certain, MISSED_CHANCE))
         weak = ~strong
         recent = known & (gap <= self._config.coast_s / 2)
         self._take(seen, weak, recent, origin=predicted, radius=0.7 * gate, chance=(certain, MISSED_CHANCE))
