@@ -1,8 +1,8 @@
 """Reading a network's answers on the GPU: only the boxes not below the threshold cross to the host, a few kB of all heads.
 
-The rows are those of the decoders in `streamdet.detectors.decode`, in their order whatever order the GPU found them in. All
-that can be found has room on the GPU; the first `SENT` rows come with the frame's one read-back, more of them (a broken
-threshold, a broken model) are fetched afterwards.
+The rows are those of the decoders in `streamdet.detectors.decode`, in their order whatever order the GPU found them in. The
+first `SENT` rows come with the frame's one read-back, more of them (a broken threshold, a broken model) are fetched afterwards.
+What can be found has room on the GPU up to `MOST` rows; more than that is an error, not a silent loss.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from streamdet.detectors.device_backend import DeviceRaw
 from streamdet.detectors.network import moved
 from streamdet.detectors.sniff import ModelSpec
 from streamdet.device import Device
+from streamdet.errors import ModelError
 from streamdet.types import DeviceArray
 
 __all__ = ["COMPACT", "FOUND", "CompactReader", "describe", "kernel_of", "reader_for", "rows_of"]
@@ -154,7 +155,12 @@ class CompactReader:
         return functools.partial(self._rows, piece, first, rows)
 
     def _rows(self, piece: _Piece, first: int, rows: int) -> Candidates:
-        count = min(int(piece.host_count[0]), len(piece.found))
+        count = int(piece.host_count[0])
+        if count > len(piece.found):
+            raise ModelError(
+                f"the network finds {count:,} boxes above its threshold in {rows} tiles, and at most {len(piece.found):,} are "
+                "read from the GPU; raise the threshold (--conf), or lower gpu.batch"
+            )
         if count <= len(piece.host_found):
             found = np.array(piece.host_found[:count])
         else:

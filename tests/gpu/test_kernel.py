@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -26,14 +27,14 @@ def test_agrees_with_the_float64_reference(case: Case, tile_kernel: Shim) -> Non
 def test_both_kernels_give_the_same_where_both_may_run(tile_kernel: Shim) -> None:
     for dtype in ("float32", "float16", "uint8"):
         spec = {"channels": ("r", "g", "b") if dtype == "uint8" else (*SIX, "y"), "dtype": dtype}
-        for kind, bits in (("nv12", 8), ("i420", 8), ("nv12", 10)):
+        for kind, bits, layout in itertools.product(("nv12", "i420"), (8, 10), ("nchw", "nhwc")):
             case = Case(
                 f"both {kind} {bits} {dtype}",
                 [[20, 10, 84, 58], [34, 26, 98, 74]],
                 (64, 48),
                 kind=kind,
                 bits=bits,
-                spec=spec,
+                spec={**spec, "layout": layout},
             )
             fast, _, _ = run_case(tile_kernel, case, kernel="_same")
             general, _, _ = run_case(tile_kernel, case, kernel="")
@@ -52,6 +53,12 @@ def test_the_fast_kernel_is_chosen_only_where_it_may_run() -> None:
     ):
         tiles = tile_rows(tiles_of((98, 74), [box], input_wh))
         assert is_same_size(tiles, side) == good, box
+    tiles = tile_rows(tiles_of((98, 74), [[20, 10, 84, 58]], (64, 48)))
+    p010 = np.array([(0, 256, 2, 1, 0), (0, 256, 4, 1, 1), (2, 256, 4, 1, 1)], PLANE)
+    i420 = np.array([(0, 128, 1, 0, 0), (0, 64, 1, 0, 1), (0, 64, 1, 0, 1)], PLANE)
+    assert is_same_size(tiles, p010)
+    assert is_same_size(tiles, np.concatenate([p010, i420[:1]]))  # 10 bits beside a background of 8
+    assert is_same_size(tiles, i420)
     bgr = np.array([(0, 64, 3, 0, 0)], PLANE)
     assert not is_same_size(tile_rows(tiles_of((98, 74), [[20, 10, 84, 58]], (64, 48))), bgr)
 

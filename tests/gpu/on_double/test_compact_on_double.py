@@ -14,6 +14,7 @@ from streamdet.detectors import compact_cuda
 from streamdet.detectors.compact_cuda import CompactReader
 from streamdet.detectors.decode.layout import Candidates
 from streamdet.device import Device
+from streamdet.errors import ModelError
 from streamdet.types import DeviceArray
 
 
@@ -74,6 +75,20 @@ def test_recorded_and_replayed_with_other_answers(driver: Driver) -> None:
             graph.launch()
             device.synchronize()
             assert difference(taken(), decoded(other, layout, case.floor)) == ""
+    gc.collect()
+
+
+def test_more_rows_than_there_is_room_for_are_an_error(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compact_cuda, "MOST", 8)
+    case = Case("too many", "yolov8", floor=0.0)
+    raw, layout = answers(case)
+    with Device() as device:
+        taken = CompactReader(device, layout, case.floor).take(put_up(device, raw), 0, case.tiles, WH)
+        device.synchronize()
+        with pytest.raises(
+            ModelError, match=r"finds [\d,]+ boxes above its threshold in \d+ tiles, and at most 8 are read"
+        ):
+            taken()
     gc.collect()
 
 

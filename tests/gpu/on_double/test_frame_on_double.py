@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from conftest import Driver
@@ -107,6 +108,41 @@ def run(out: Path, *words: str) -> list[dict[str, Any]]:
     scene = ["--set", "source.demo_size=480x272", "--set", "source.demo_seconds=0.6", "--quiet", "--no-video"]
     assert main(["run", "demo", "--model", "tiny", "--output", str(out), *scene, *words]) == 0
     return [json.loads(line) for line in (out / "demo.frames.jsonl").read_bytes().splitlines()]
+
+
+def test_a_still_is_packed_on_the_cpu_and_detected_on_the_gpu(
+    driver: Driver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import streamdet.detectors.onnxruntime_cuda as door
+
+    monkeypatch.setattr(door, "OnnxRuntimeCudaBackend", lambda *a, **k: Waiting(*a, **k, place="cpu"))
+    monkeypatch.setattr(streamdet.gpu, "_runtime", lambda *_: "onnxruntime")
+    picture = scene(4, form="bgr", wh=(900, 700)).bgr
+    cv2.imwrite(str(tmp_path / "still.png"), picture)
+    gpu = ["--device", "cuda:0", "--set", f"gpu.plans={tmp_path / 'plans'}", "--set", "gpu.precision=fp32"]
+    found = []
+    for words in (gpu, ["--device", "cpu", "--backend", "onnxruntime"]):
+        out = tmp_path / words[1].replace(":", "")
+        told = [
+            "run",
+            str(tmp_path / "still.png"),
+            "--model",
+            "tiny",
+            "--quiet",
+            "--conf",
+            "0.001",
+            "--output",
+            str(out),
+        ]
+        assert main([*told, *words]) == 0
+        found.append(json.loads((out / "still.frames.jsonl").read_text().splitlines()[0]))
+    ours, theirs = found
+    assert ours["tiles"] == theirs["tiles"]
+    assert len(ours["objects"]) == len(theirs["objects"]) > 0
+    for a, b in zip(ours["objects"], theirs["objects"], strict=True):
+        np.testing.assert_allclose(a["bbox"], b["bbox"], atol=0.3)
+        assert abs(a["score"] - b["score"]) < 0.02
+    gc.collect()
 
 
 @pytest.mark.parametrize("look", ["auto", "motion"])
