@@ -22,6 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "gpu")]
 
 import compact_battery  # noqa: E402
 import kernel_battery  # noqa: E402
+import motion_battery  # noqa: E402
 import shim  # noqa: E402
 
 from streamdet.device import Device  # noqa: E402
@@ -49,7 +50,9 @@ def battery(name: str = "cuda:0") -> dict[str, Any]:
     with Device(name) as device:
         shim.allocator = lambda size, align: device.pinned((max(size, 1),), np.uint8)[:size]
         try:
-            return _pack(OnCard(device, "tiles/kernel")) | _compact(OnCard(device, "detectors/compact"))
+            pack, compact = _pack(OnCard(device, "tiles/kernel")), _compact(OnCard(device, "detectors/compact"))
+            wrong = dict(motion_battery.wrong(OnCard(device, "tiles/motion")))
+            return pack | compact | {"motion_cases": len(motion_battery.CASES), "motion_wrong": wrong}
         finally:
             shim.allocator = usual
 
@@ -80,4 +83,4 @@ if __name__ == "__main__":
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None
     print(json.dumps(record, indent=1))
-    raise SystemExit(1 if record["pack_wrong"] or record["compact_wrong"] else 0)
+    raise SystemExit(1 if record["pack_wrong"] or record["compact_wrong"] or record["motion_wrong"] else 0)

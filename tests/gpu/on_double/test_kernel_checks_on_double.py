@@ -16,6 +16,8 @@ def test_the_batteries_run_through_the_device(driver: Driver) -> None:
     record = battery()
     assert record["pack_wrong"] == {}
     assert record["compact_wrong"] == {}
+    assert record["motion_wrong"] == {}
+    assert record["motion_cases"] > 30
     assert record["pack_cases"] > 90
     assert record["compact_cases"] > 40
     assert record["pack_largest_error_levels"] < 0.02
