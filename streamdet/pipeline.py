@@ -195,18 +195,18 @@ class Pipeline:
                 batches.append(batch)
                 rows.append(row)
         packed_s = time.perf_counter()
-        together = members[0][0].line.detector.together(batches)
+        together = self._together([members[row][0] for row in rows], batches)
         spent_s = time.perf_counter() - packed_s
         tiles = sum(batch.tiles.slots for batch in batches)
         if tiles:
             self._budget.tile.add((time.perf_counter() - started_s) / tiles)
-        found: dict[int, tuple[TileBatch, Detections]] = dict(
+        found: dict[int, tuple[TileBatch, Detections | None]] = dict(
             zip(rows, zip(batches, together, strict=True), strict=True)
         )
         for row, (stream, survey, _) in enumerate(members):
             batch, detections = found.get(row, (None, None))
-            if batch is None and survey.tiles is not None:
-                continue  # it failed in packing
+            if detections is None and survey.tiles is not None:
+                continue  # it failed in packing or detecting
             part = batch.tiles.slots / tiles if batch is not None and tiles else 1 / len(members)
             if batch is not None:
                 stream.line.timer.add("detect", spent_s * part)
@@ -220,6 +220,19 @@ class Pipeline:
             self._budget.frame.add(own_s - result.timings_s.get("pack", 0.0) - result.timings_s.get("detect", 0.0))
             stream.used_s += own_s / stream.share
             yield result
+
+    def _together(self, streams: list[Stream], batches: list[TileBatch]) -> list[Detections | None]:
+        """What is in each stream's batch. Endless, a fault is sought in each batch alone: it ends only whose it is."""
+        detector = streams[0].line.detector if streams else None
+        if detector is None:
+            return []
+        try:
+            return list(detector.together(batches))
+        except Exception:
+            if not self._endless:
+                raise
+        pairs = zip(streams, batches, strict=True)
+        return [self._guarded(stream, lambda one=batch: detector.together([one])[0]) for stream, batch in pairs]  # type: ignore[misc]
 
     def _guarded(self, stream: Stream, step: Callable[[], T | None]) -> T | None:
         """A step of one stream; endless, its fault ends that stream only."""

@@ -142,7 +142,7 @@ def describe_run(summary: dict[str, Any]) -> str:
             f", {stream['times_real_time']:.1f}x real time" if stream["times_real_time"] else ""
         )
         lines.append(
-            f"{stream['stream']}: {stream['frames']} frames in {stream['wall_s']:.1f} s ({speed}); {_objects(stream)}"
+            f"{stream['stream']}: {_counted(stream['frames'], 'frame')} in {stream['wall_s']:.1f} s ({speed}); {_objects(stream)}"
         )
         if stream["tiles"]:
             tiles = stream["tiles"]
@@ -169,15 +169,19 @@ def _objects(stream: dict[str, Any]) -> str:
     by_label = stream["objects"].get("objects", {})
     total = sum(by_label.values())
     names = ", ".join(f"{count} {label}" for label, count in sorted(by_label.items(), key=lambda item: -item[1])[:6])
-    told = f"{total} objects" + (f" ({names})" if names else "")
-    return told if stream["times_real_time"] is None else f"{told}, {stream['events']} events"
+    told = _counted(total, "object") + (f" ({names})" if names else "")
+    return told if stream["times_real_time"] is None else f"{told}, {_counted(stream['events'], 'event')}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def describe_bench(summary: dict[str, Any]) -> str:
     """The per-stage table of `streamdet bench`."""
     lines = [f"model: {summary['model']}"]
     for stream in summary["streams"]:
-        lines.append(f"{stream['stream']}: {stream['frames']} frames, {stream['fps']:.1f} fps")
+        lines.append(f"{stream['stream']}: {_counted(stream['frames'], 'frame')}, {stream['fps']:.1f} fps")
         if stream["tiles"]:
             lines.append(
                 f"  tiles run {stream['tiles']['run']} of {stream['tiles']['of']}, why {stream['tiles']['why']}"

@@ -252,7 +252,7 @@ class Stream:
         taken = 0
         frames = iter(self.source)
         try:
-            while not self._max_frames or taken < self._max_frames:
+            while not self._max_frames or taken - self.dropped < self._max_frames:  # who was dropped does not count
                 with self.capture_timer("decode"):
                     frame = next(frames, None)
                 self.capture_timer.take()

@@ -31,6 +31,7 @@ from streamdet.config.delivery import (
 from streamdet.config.event_address import move_addresses
 from streamdet.config.gpu import GpuConfig, Precision
 from streamdet.config.hidden import Hidden, HiddenAddress, read, shown, written
+from streamdet.config.known import did_you_mean, with_known_keys
 from streamdet.config.pictures import PicturesConfig
 from streamdet.config.record import BroadcastConfig, KeepConfig, RecordConfig
 from streamdet.config.secrets import reveal
@@ -172,7 +173,8 @@ def from_tree(tree: Any, *, origin: str = "configuration") -> Config:
     try:
         return msgspec.convert(move_addresses(_with_words(tree)), Config, dec_hook=read)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{origin}: {_with_camera(_readable(str(error)), tree)}") from None
+        said = _with_camera(_readable(str(error)), tree)
+        raise ConfigError(f"{origin}: {with_known_keys(said, json_schema())}") from None
 
 
 def _with_camera(said: str, tree: Any) -> str:
@@ -220,9 +222,8 @@ def with_values(config: Config, values: Mapping[str, Any]) -> Config:
         for depth, part in enumerate(parts):
             known = isinstance(node, dict) and (part in node or _is_free_form(parts[:depth]))
             if not known and not (isinstance(node, dict) and parts[0] == "cameras"):  # a camera is checked as a whole
-                raise ConfigError(
-                    f"no setting called '{dotted}'{_did_you_mean(part, node)}; `--print-config` lists them all"
-                )
+                close = did_you_mean(part, node if isinstance(node, dict) else ())
+                raise ConfigError(f"no setting called '{dotted}'{close}; `--print-config` lists them all")
             if depth == len(parts) - 1:
                 node[part] = value
             else:
@@ -258,13 +259,6 @@ def json_schema() -> dict[str, Any]:
 
 def _is_free_form(path: list[str]) -> bool:
     return path in (["model", "rename"], ["cameras"])
-
-
-def _did_you_mean(part: str, node: Any) -> str:
-    import difflib
-
-    close = difflib.get_close_matches(part, list(node) if isinstance(node, dict) else [], 1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
 
 
 def _readable(message: str) -> str:

@@ -27,7 +27,7 @@ class RulesEngine:
 
     - "new" when a track is confirmed: ``start_s`` and ``path`` go back to its first hit, however tentative.
     - "update" every ``update_s`` of media time, at a hit. "end" when the track ceased to exist, a new epoch begins, or the stream
-      ends: ``end_s`` is the last real hit, ``path`` the whole way, gaps filled linearly.
+      ends: ``end_s`` is the last real hit, ``path`` the whole way, short gaps filled linearly.
     - "enter", "leave", "dwell" (see ZoneWatch) and "cross" (see LineWatch), judged on real hits only. What happens while a track
       is tentative is told, with the frame it happened in, right after its "new"; a track that ends inside a zone leaves it
       first. A track that is never confirmed produces nothing.

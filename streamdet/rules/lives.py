@@ -15,7 +15,8 @@ __all__ = ["Lives", "PathPoint"]
 
 PathPoint = tuple[float, float, float]
 I64 = NDArray[np.int64]
-FRAME_TIMES = 512  # longest gap, in frames, that is filled in a path
+FRAME_TIMES = 512  # frames of a gap that are remembered, however high their rate
+LONGEST_FILLED_S = 0.5  # gap that is filled in a path: nobody knows where a ball went in a longer one
 
 
 class Lives:
@@ -24,7 +25,7 @@ class Lives:
     Columns (capacity,): ``key id label start_s last_s hits score top_score next_update_s``, ``xyxy`` (capacity,4),
     ``velocity_xy`` (capacity,2); all of the last *hit*, never of a predicted position. A path has a point for every hit (at
     most 2 x `path_points`: when full, every other one is dropped and from then on only every second hit is kept, and so
-    on); frames missed between two hits are filled in linearly.
+    on); frames missed between two hits at most LONGEST_FILLED_S apart are filled in linearly, a longer gap stays one.
     """
 
     def __init__(self, path_points: int) -> None:
@@ -81,6 +82,7 @@ class Lives:
         first = self.hits[slots] == 0
         self.start_s[slots[first]] = pts_s
         missed = ~first & (self._frame - self._last_frame[slots] > 1) & (self._stride[slots] == 1)
+        missed &= pts_s - self.last_s[slots] <= LONGEST_FILLED_S + 1e-9
         for row in np.flatnonzero(missed).tolist():
             self._fill(int(slots[row]), pts_s, *centre[row].tolist())
         keep = self.hits[slots] % self._stride[slots] == 0

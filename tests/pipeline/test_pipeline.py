@@ -303,6 +303,36 @@ def test_a_live_source_keeps_the_newest_and_counts_what_it_drops() -> None:
     assert max(ages) <= 14, "a frame was older than one detection's time: the queue grew"
 
 
+def test_as_many_live_frames_as_asked_for_are_processed_however_many_are_dropped() -> None:
+    camera = Camera(count=10_000, live=True, pace_s=0.004)
+    pipeline = Pipeline([make(camera, Stage(work_s=0.03), max_frames=8)], together=True)
+    results, error = run_to_end(pipeline, within_s=20)
+    assert error is None
+    assert len(results) == 8
+    assert pipeline.done[0].dropped > 8
+
+
+@pytest.mark.parametrize("broken", ["detect", "pack"])
+def test_a_fault_in_one_cameras_tiles_ends_that_camera_alone(broken: str) -> None:
+    """Both go through one detector at once; only frame 3 of the one cannot be."""
+    stage = Stage(fail_in=broken)
+    good, bad = (Camera(name, count=10_000, live=True, pace_s=0.002) for name in ("good", "bad"))
+    stage._at = lambda at, frame: _break(at == broken and frame.stream == "bad")  # type: ignore[method-assign]
+    gone: list[Stream] = []
+    pipeline = Pipeline([make(good, stage), make(bad, stage)], endless=True, retired=gone.append)
+    seen = 0
+    for result in pipeline:
+        seen += result.frame.stream == "good"
+        if seen == 20:
+            pipeline.stop()
+    assert {stream.name: type(stream.error) for stream in gone} == {"good": type(None), "bad": RuntimeError}
+
+
+def _break(now: bool) -> None:
+    if now:
+        raise RuntimeError("broke")
+
+
 def test_live_sources_take_turns_and_a_dead_one_stops_no_other() -> None:
     a = Camera("a", count=60, live=True, pace_s=0.005)
     b = Camera("b", count=5, live=True, pace_s=0.005, fault=SourceLostError("b is gone"))

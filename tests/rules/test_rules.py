@@ -134,6 +134,17 @@ def test_gaps_in_the_path_are_straight_lines_at_the_missed_frames() -> None:
     assert end.end_s == 0.4
 
 
+def test_a_long_gap_in_the_path_stays_one() -> None:
+    """Where a shuttle was for seconds before it was found again, nobody saw."""
+    stage = Stage()
+    stage.step({1: (10, 50)})
+    for _ in range(5):
+        stage.step({})
+    stage.step({1: (50, 90)})
+    (end,) = stage.engine.finish()
+    assert end.path == [(0.0, 10, 50), (0.6, 50, 90)]
+
+
 def test_a_new_epoch_ends_everything_with_the_old_epochs_time() -> None:
     stage = Stage(zones=[Zone(name="yard", polygon=BOX, inertia=1)])
     stage.walk([150, 151, 152])
