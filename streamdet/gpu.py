@@ -30,6 +30,10 @@ _LOG = logging.getLogger(__name__)
 Runtime = Literal["tensorrt", "onnxruntime"]
 _NOT_RTX = {(9, 0), (10, 0), (10, 3), (11, 0)}  # GPUs of data centres and cars: not in the list of TensorRT-RTX 1.7
 _PYCUDA = "pycuda is missing, which drives the GPU; run `pip install 'streamdet[cuda]'`"
+_RTX_ONLY = (
+    "TensorRT-RTX does not know this GPU, and nothing else that runs networks on it is installed; run "
+    "`pip install 'streamdet[tensorrt]'`, or `pip uninstall -y onnxruntime && pip install onnxruntime-gpu`"
+)
 _RUNTIMES = (
     "neither TensorRT nor the GPU build of onnxruntime is installed; run `pip install 'streamdet[tensorrt]'`, or "
     "`pip uninstall -y onnxruntime && pip install onnxruntime-gpu`"
@@ -96,14 +100,15 @@ def _runtime(backend: str, index: int = 0) -> Runtime:
     """TensorRT if it is there for GPU `index`, else onnxruntime's CUDA. Raises DependencyError."""
     from streamdet.detectors.tensorrt_import import installed
 
-    if backend == "tensorrt" or (backend == "auto" and _serves(installed(), index)):
+    flavours = installed()
+    if backend == "tensorrt" or (backend == "auto" and _serves(flavours, index)):
         return "tensorrt"
     from streamdet.detectors.onnxruntime_cuda import why_not
 
     reason = why_not()
     if reason is None:
         return "onnxruntime"
-    raise DependencyError(_RUNTIMES if backend == "auto" else reason)
+    raise DependencyError(reason if backend != "auto" else _RTX_ONLY if flavours else _RUNTIMES)
 
 
 def _serves(flavours: tuple[str, ...], index: int) -> bool:
@@ -112,7 +117,7 @@ def _serves(flavours: tuple[str, ...], index: int) -> bool:
     found = probe(index)
     known = isinstance(found, NoGpu) or found.capability not in _NOT_RTX
     if not known:
-        _LOG.info("TensorRT-RTX does not know this GPU; install `tensorrt`, which does")
+        _LOG.info("TensorRT-RTX does not know this GPU; `tensorrt` does")
     return known
 
 

@@ -305,6 +305,10 @@ def _gpu_report() -> list[str]:
         except StartupError as error:
             said = str(error)
         lines.append(f"{'GPU kernels':<14} {name}: {said}")
+    lines.append(
+        f"{'on a GPU':<14} decoding, motion, packing, network, reading of its answers; on the CPU all the same: packing"
+    )
+    lines.append(f"{'':<14} of stills and of --upscale, motion while the camera moves, merging, tracking, drawing")
     reason = why_cpu()
     lines.append(f"{'--device auto':<14} {'uses cuda:0' if reason is None else f'uses the CPU: {reason}'}")
     return lines

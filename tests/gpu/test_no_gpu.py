@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamdet.errors import UsageError
+from streamdet.errors import DependencyError, UsageError
 from streamdet.libcuda import Gpu, NoGpu, device_index, probe
 
 
@@ -71,6 +71,29 @@ def test_a_driver_library_that_cannot_be_loaded_is_told_apart(tmp_path: Path) ->
     assert isinstance(found, NoGpu)
     assert "cannot be loaded" in found.reason
     assert "libcuda.so.1" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("capability", "installed", "words"),
+    [
+        ((9, 0), ("tensorrt_rtx",), "TensorRT-RTX does not know this GPU, and nothing else"),
+        ((9, 0), (), "neither TensorRT nor the GPU build of onnxruntime is installed"),
+    ],
+)
+def test_what_is_missing_beside_the_gpu_is_told(
+    capability: tuple[int, int], installed: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import streamdet.detectors.onnxruntime_cuda as second
+    import streamdet.detectors.tensorrt_import as first
+    import streamdet.gpu as gpu
+
+    card = Gpu(0, "NVIDIA H100", capability, (13, 0), "580.1", 1 << 36, 132)
+    monkeypatch.setattr(gpu, "probe", lambda *_: card)
+    monkeypatch.setattr(first, "installed", lambda: installed)
+    monkeypatch.setattr(second, "why_not", lambda: "not there")
+    with pytest.raises(DependencyError, match=words):
+        gpu._runtime("auto")
+    assert words in str(gpu._missing("auto")) or "pycuda is missing" in str(gpu._missing("auto"))
 
 
 DRIVER = r"""
