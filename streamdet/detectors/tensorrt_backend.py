@@ -1,7 +1,9 @@
 """TensorRT on the GPU's own memory: a plan per tile size, inputs and outputs by address, on our stream.
 
 Only what 10.x, 11.x and TensorRT-RTX share is called (`tensorrt_import`). Everything a run needs is allocated when a tile size is
-bound, so a run allocates nothing and may be recorded into a graph.
+bound or a number of tiles met for the first time, so what is recorded into a graph allocates nothing. A recorded graph is good
+only as long as its execution context is left as it was: each number of tiles, and each place they lie, has a context of its
+own; they take turns in one working memory.
 """
 
 from __future__ import annotations
@@ -40,20 +42,30 @@ _DTYPES = {
     "BOOL": np.bool_,
 }
 _SIZES_KEPT = 4
+_CONTEXTS_KEPT = 200
+
+
+@dataclass(slots=True)
+class _Finished:
+    """TensorRT-RTX: under which name the kernels it finishes on this GPU are kept, what holds them, and how contexts are made."""
+
+    name: str
+    kept: Any
+    config: Any
 
 
 @dataclass(slots=True)
 class _Bound:
-    """One tile size: its engine, a context, and the memory of everything but the picture."""
+    """One tile size: its engine, its contexts, and the memory of everything but the picture."""
 
     profile: Profile
     engine: Any
-    context: Any
+    contexts: dict[tuple[int, int], Any]  # by tiles and their address
+    working: DeviceArray
     outputs: dict[str, DeviceArray]  # for `profile.most` tiles
     beside: dict[str, DeviceArray]
     number: int
-    finished: tuple[str, Any] | None  # TensorRT-RTX: where its finished kernels are kept, and what holds them
-    tiles: int = 0  # of the shapes set at present
+    finished: _Finished | None
 
 
 class TensorRtBackend:
@@ -111,6 +123,12 @@ class TensorRtBackend:
                 self._device.synchronize()
                 self._drop(next(iter(self._sizes)))
             bound = self._sizes[shape] = self._bind(shape)
+        if (
+            len(bound.contexts) > _CONTEXTS_KEPT
+        ):  # pictures came from ever other places; what was recorded goes with them
+            self._device.synchronize()
+            bound.contexts.clear()
+            bound.number = next(self._numbers)
         self._now = bound
         return bound.number
 
@@ -118,10 +136,10 @@ class TensorRtBackend:
         bound = self._now
         assert bound is not None, "bind first"
         tiles = len(data)
-        context = bound.context
-        if tiles != bound.tiles:
-            self._set_shapes(bound, tiles)
-        context.set_tensor_address(self._file.picture.name, data.pointer)
+        context = bound.contexts.get((tiles, data.pointer))
+        if context is None:
+            context = bound.contexts[tiles, data.pointer] = self._context(bound, tiles)
+            context.set_tensor_address(self._file.picture.name, data.pointer)
         if not context.execute_async_v3(self._device.stream):
             raise self._failed("cannot run the model")
         return {
@@ -137,13 +155,10 @@ class TensorRtBackend:
         inputs = ((self._file.picture.name, shape), *((name, array.shape[1:]) for name, array in beside.items()))
         profile = Profile(self._least, self._most, inputs)
         engine, key = self._engine(profile)
-        context, finished = self._context(engine, key)
-        bound = _Bound(profile, engine, context, {}, beside, next(self._numbers), finished)
+        working = self._device.empty((max(int(engine.device_memory_size_v2), 1),), np.uint8)
+        bound = _Bound(profile, engine, {}, working, {}, beside, next(self._numbers), self._finished(engine, key))
         try:
-            for name, array in beside.items():
-                context.set_tensor_address(name, array.pointer)
-            self._set_shapes(bound, self._most)
-            self._allocate_outputs(bound)
+            self._allocate_outputs(bound, self._context(bound, self._most))
         except BaseException:
             self._release(bound)
             raise
@@ -168,39 +183,49 @@ class TensorRtBackend:
                 return engine, key
         raise self._failed("does not take the plan it has just compiled of the model")
 
-    def _context(self, engine: Any, key: Key) -> tuple[Any, tuple[str, Any] | None]:
+    def _finished(self, engine: Any, key: Key) -> _Finished | None:
         """TensorRT-RTX finishes kernels on the GPU that runs them; they are kept beside the plan for the next start."""
         assert self._trt is not None
-        finished: tuple[str, Any] | None = None
-        config: Any = None
-        if self._trt.rtx and hasattr(engine, "create_runtime_config"):
-            gpu = self._device.gpu
-            name = f"{key.short}-{gpu.name.replace(' ', '-')}-{gpu.driver}"
-            config = engine.create_runtime_config()
-            kept = config.create_runtime_cache()
-            earlier = self._cache.timing_cache(name)
-            if earlier is not None and not kept.deserialize(earlier):
-                _LOG.info("the finished kernels of %s are of another version and made anew", self._name)
-            config.set_runtime_cache(kept)
-            finished = name, kept
-        context = engine.create_execution_context(config) if config else engine.create_execution_context()
+        if not self._trt.rtx or not hasattr(engine, "create_runtime_config"):
+            return None
+        gpu = self._device.gpu
+        name = f"{key.short}-{gpu.name.replace(' ', '-')}-{gpu.driver}"
+        config = engine.create_runtime_config()
+        config.set_execution_context_allocation_strategy(self._strategy)
+        kept = config.create_runtime_cache()
+        earlier = self._cache.timing_cache(name)
+        if earlier is not None and not kept.deserialize(earlier):
+            _LOG.info("the finished kernels of %s are of another version and made anew", self._name)
+        config.set_runtime_cache(kept)
+        return _Finished(name, kept, config)
+
+    @property
+    def _strategy(self) -> Any:
+        """The working memory of a context is ours to give."""
+        assert self._trt is not None
+        return self._trt.module.ExecutionContextAllocationStrategy.USER_MANAGED
+
+    def _context(self, bound: _Bound, tiles: int) -> Any:
+        """One for so many tiles, made at their first run, which is never recorded."""
+        how = bound.finished.config if bound.finished else self._strategy
+        context = bound.engine.create_execution_context(how)
         if context is None:
             raise self._failed("has no memory to run the model")
-        return context, finished
-
-    def _set_shapes(self, bound: _Bound, tiles: int) -> None:
+        context.set_device_memory(bound.working.pointer, bound.working.nbytes)
         for name, _ in bound.profile.inputs:
-            if not bound.context.set_input_shape(name, bound.profile.shape(name, tiles)):
+            if not context.set_input_shape(name, bound.profile.shape(name, tiles)):
                 raise self._failed(f"does not take {tiles} tiles for the model")
-        bound.tiles = tiles
+        for name, array in (*bound.beside.items(), *bound.outputs.items()):
+            context.set_tensor_address(name, array.pointer)
+        return context
 
-    def _allocate_outputs(self, bound: _Bound) -> None:
+    def _allocate_outputs(self, bound: _Bound, context: Any) -> None:
         assert self._trt is not None
         for number in range(bound.engine.num_io_tensors):
             name = bound.engine.get_tensor_name(number)
             if bound.engine.get_tensor_mode(name) != self._trt.module.TensorIOMode.OUTPUT:
                 continue
-            shape = tuple(int(size) for size in bound.context.get_tensor_shape(name))
+            shape = tuple(int(size) for size in context.get_tensor_shape(name))
             kind = bound.engine.get_tensor_dtype(name).name
             if any(size < 0 for size in shape) or not shape or shape[0] != self._most:
                 raise ModelError(
@@ -212,21 +237,22 @@ class TensorRtBackend:
                     f"the output {name} of {self._name} is {kind}, which is not read; export it as float32"
                 )
             bound.outputs[name] = self._device.empty(shape, _DTYPES[kind])
-            bound.context.set_tensor_address(name, bound.outputs[name].pointer)
+            context.set_tensor_address(name, bound.outputs[name].pointer)
 
     def _drop(self, size: tuple[int, ...]) -> None:
         bound = self._sizes.pop(size)
         if bound.finished is not None:
-            name, kept = bound.finished
+            finished = bound.finished
             with contextlib.suppress(Exception):  # a lost cache costs seconds at the next start
-                self._cache.keep_timing_cache(name, bytes(kept.serialize()))
+                self._cache.keep_timing_cache(finished.name, bytes(finished.kept.serialize()))
         self._release(bound)
 
     def _release(self, bound: _Bound) -> None:
-        for array in (*bound.outputs.values(), *bound.beside.values()):
+        bound.contexts.clear()
+        for array in (*bound.outputs.values(), *bound.beside.values(), bound.working):
             self._device.release(array)
         bound.outputs, bound.beside = {}, {}
-        bound.context = bound.engine = None
+        bound.engine = None
 
     def _failed(self, doing: str) -> ModelError:
         assert self._trt is not None

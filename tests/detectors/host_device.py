@@ -160,6 +160,7 @@ class PlayedTensorRt:
         self.module = SimpleNamespace(
             Runtime=lambda logger: SimpleNamespace(deserialize_cuda_engine=self._engine),
             TensorIOMode=SimpleNamespace(INPUT=1, OUTPUT=2),
+            ExecutionContextAllocationStrategy=SimpleNamespace(STATIC=0, USER_MANAGED=2),
         )
         self.rtx = False
         self.about = "TensorRT 0"
@@ -194,7 +195,11 @@ class PlayedEngine:
     def get_tensor_dtype(self, name: str) -> Any:
         return SimpleNamespace(name=_KINDS[{**self.inputs, **self.outputs}[name].type])
 
-    def create_execution_context(self) -> PlayedContext:
+    device_memory_size_v2 = 4096
+
+    def create_execution_context(self, strategy: int) -> PlayedContext:
+        assert strategy == self.trt.module.ExecutionContextAllocationStrategy.USER_MANAGED
+        assert self.trt.device.recording is None, "a context is made while a graph is captured"
         return PlayedContext(self)
 
 
@@ -204,12 +209,20 @@ class PlayedContext:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._answers: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
+        self._recorded = False
+        self._working = 0
+
+    def set_device_memory(self, pointer: int, size: int) -> None:
+        assert size >= self._engine.device_memory_size_v2
+        self._working = pointer
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        assert not self._recorded, "a graph was recorded from this context: it may not be changed any more"
         self._shapes[name] = shape
         return True
 
     def set_tensor_address(self, name: str, pointer: int) -> bool:
+        assert not self._recorded, "a graph was recorded from this context: it may not be changed any more"
         self._addresses[name] = pointer
         return True
 
@@ -230,6 +243,8 @@ class PlayedContext:
     def execute_async_v3(self, stream: int) -> bool:
         device = self._engine.trt.device
         assert stream == device.stream
+        assert self._working, "the context has no working memory"
+        self._recorded = self._recorded or device.recording is not None
         shapes, addresses = dict(self._shapes), dict(self._addresses)
 
         def work() -> None:

@@ -156,6 +156,37 @@ def test_a_plan_the_runtime_refuses_is_compiled_once_more(
             backend.bind((3, 16, 16))
 
 
+def test_each_number_of_tiles_has_a_context_and_all_share_one_memory(
+    played: PlayedTensorRt, device: HostDevice, tmp_path: Path
+) -> None:
+    """A graph recorded for 3 tiles is replayed after others ran 2 and 4: its context must be as it was."""
+    file = read_model(save_yolo_like(tmp_path / "toy.onnx"))
+    with device, TensorRtBackend(file, name="toy", device=device, config=FP32, cache=PlanCache(tmp_path)) as backend:  # type: ignore[arg-type]
+        backend.bind((3, 32, 32))
+        tiles, held = put(device, pictures(4)), device.held
+        backend.run(tiles[:3])
+        with device.capture() as graph:
+            out = backend.run(tiles[:3])["output"]
+        for count in (2, 4, 2):
+            backend.run(tiles[:count])
+        graph.launch()
+        np.testing.assert_allclose(at(out), expected(file, pictures(4)[:3]), rtol=1e-4, atol=1e-5)
+        assert device.held == held
+        assert sorted(backend._sizes[3, 32, 32].contexts) == [(count, tiles.pointer) for count in (2, 3, 4)]
+        number = backend.bind((3, 32, 32))
+        backend._sizes[3, 32, 32].contexts.update({(count, 0): None for count in range(300)})
+        assert backend.bind((3, 32, 32)) != number
+        np.testing.assert_allclose(at(backend.run(tiles)["output"]), expected(file, pictures(4)), rtol=1e-4, atol=1e-5)
+
+
+def test_the_real_bindings_have_what_contexts_are_made_with() -> None:
+    rtx = pytest.importorskip("tensorrt_rtx")
+    assert rtx.ExecutionContextAllocationStrategy.USER_MANAGED
+    assert {"device_memory_size_v2", "create_execution_context", "create_runtime_config"} <= set(dir(rtx.ICudaEngine))
+    assert "set_device_memory" in dir(rtx.IExecutionContext)
+    assert "set_execution_context_allocation_strategy" in dir(rtx.IRuntimeConfig)
+
+
 def test_a_size_bound_before_is_not_compiled_again(played: PlayedTensorRt, device: HostDevice, tmp_path: Path) -> None:
     file = read_model(save_yolo_like(tmp_path / "toy.onnx"))
     with device, TensorRtBackend(file, name="toy", device=device, config=FP32, cache=PlanCache(tmp_path)) as backend:  # type: ignore[arg-type]
