@@ -27,6 +27,12 @@ class Shelves:
     clips: Archive | None = None
     films: Archive | None = None
 
+    def sweep(self) -> None:
+        """What is too old goes, also while nothing new comes. Costs nothing until it is time again."""
+        for shelf in (self.clips, self.films):
+            if shelf is not None:
+                shelf.sweep()
+
 
 def open_shelves(config: Config, opened: contextlib.ExitStack) -> Shelves:
     """Raises OutputError for a folder that cannot be written, ConfigError for one folder for both."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +46,9 @@ def overlay_path(config: Config, config_file: str | os.PathLike[str] | None) -> 
 
 
 class Overlay:
-    """Reads on making (ConfigError if damaged); every change is on disk, whole, before its call returns (OutputError).
+    """Reads on making (ConfigError if damaged); every change is on disk, whole, before its call returns.
+
+    One that cannot be written (OutputError) was not made. Who has to do more than write does that in :meth:`unless_it_fails`.
 
     The file is readable by its owner only: an added camera's address may hold its password.
     """
@@ -78,31 +82,41 @@ class Overlay:
 
     # ------------------------------------------------------------------------------------------------------- changing
 
+    @contextlib.contextmanager
+    def unless_it_fails(self) -> Iterator[None]:
+        """What is changed inside is taken back if what else is done inside raises."""
+        before = self._changes
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                if self._changes is not before:
+                    self._changes = before
+                    with contextlib.suppress(OutputError):  # it could be written a moment ago
+                        self._write(before)
+            raise
+
     def add_camera(self, name: str, camera: CameraConfig) -> None:
-        with self._lock:
-            self._changes.cameras[name] = _Camera(
+        with self._changing() as changes:
+            changes.cameras[name] = _Camera(
                 source=camera.source, username=camera.username, password=camera.password, fps=camera.fps
             )
-            self._changes.removed = [known for known in self._changes.removed if known != name]
-            self._write()
+            changes.removed = [known for known in changes.removed if known != name]
 
     def remove_camera(self, name: str) -> None:
-        with self._lock:
-            change = self._changes.cameras.pop(name, None)
-            if (change is None or change.source is None) and name not in self._changes.removed:
-                self._changes.removed.append(name)
-            self._write()
+        with self._changing() as changes:
+            change = changes.cameras.pop(name, None)
+            if (change is None or change.source is None) and name not in changes.removed:
+                changes.removed.append(name)
 
     def set_enabled(self, name: str, enabled: bool) -> None:
-        with self._lock:
-            self._changes.cameras.setdefault(name, _Camera()).enabled = enabled
-            self._write()
+        with self._changing() as changes:
+            changes.cameras.setdefault(name, _Camera()).enabled = enabled
 
     def set_rules(self, name: str, zones: Sequence[Zone], lines: Sequence[Line]) -> None:
-        with self._lock:
-            change = self._changes.cameras.setdefault(name, _Camera())
+        with self._changing() as changes:
+            change = changes.cameras.setdefault(name, _Camera())
             change.zones, change.lines = list(zones), list(lines)
-            self._write()
 
     # ----------------------------------------------------------------------------------------------------------- file
 
@@ -116,8 +130,15 @@ class Overlay:
         except msgspec.DecodeError as error:
             raise ConfigError(f"{self.path}: {error}; mend or delete that file") from None
 
-    def _write(self) -> None:
-        data = msgspec.json.format(msgspec.json.encode(self._changes), indent=2)
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[_Changes]:
+        with self._lock:
+            changes = copy.deepcopy(self._changes)
+            yield changes
+            self._write(changes)
+
+    def _write(self, changes: _Changes) -> None:
+        data = msgspec.json.format(msgspec.json.encode(changes), indent=2)
         beside = self.path.with_name(f".{self.path.name}.new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,3 +152,4 @@ class Overlay:
             raise OutputError(
                 f"cannot write {self.path}: {error.strerror}; set serve.overlay to a place that can be written"
             ) from None
+        self._changes = changes

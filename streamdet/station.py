@@ -256,9 +256,10 @@ class Station:
                 log.error("%s: stopped by %s; started again in %.0f s", camera.name, camera.reason, AGAIN_AFTER_S)
 
     def _keep(self) -> None:
-        """Start again what failed."""
+        """Start again what failed; let go of what is kept no longer."""
         while not self._stopped.wait(BEAT_S):
             self._pipeline.order(self._beat)
+            self._shelves.sweep()
             with self._lock:
                 for camera in self._cameras.values():
                     if camera.stream is None and camera.again_s is not None and time.monotonic() >= camera.again_s:

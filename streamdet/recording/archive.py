@@ -43,7 +43,8 @@ class Archive:
     """Clips and snapshots of all cameras below one folder. Thread-safe; a context manager, which reads what lies there.
 
     What is there is known from the folder alone: files may be deleted or brought back by hand between two runs, and what a killed
-    process had not finished is mended. Retention is done whenever a file is added and every ten minutes at most.
+    process had not finished is mended. Retention is done when a file is added, or when told to
+    (:meth:`sweep`), every ten minutes at most.
 
     ``counts``: "files" and "bytes" kept; "dropped" clips and snapshots not made because the disk was full or failed;
     "removed" by retention.

@@ -38,6 +38,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *media.OPERATIONS,
 )
 _WORKERS = 32  # calls at once that wait for a disk, a name server or a picture
+_LOGIN_S = 10.0  # for a token to arrive
 _TRIES, _TRIES_S = 10, 60.0  # wrong tokens in so many seconds, from anywhere: then nobody may try
 
 
@@ -118,7 +119,10 @@ def _login(keys: Keys) -> Callable[[Request], Awaitable[Response]]:
             return RedirectResponse("/", 303) if not keys.needed else FileResponse(STATIC / "login.html")
         if len(failures) == _TRIES and time.monotonic() - failures[0] < _TRIES_S:
             return RedirectResponse("/login?wait", 303)
-        body = await request.body()
+        try:
+            body = await asyncio.wait_for(request.body(), _LOGIN_S)
+        except TimeoutError:  # dripping in byte by byte, it would hold its place for ever
+            return RedirectResponse("/login?wait", 303, headers={"connection": "close"})
         token = parse_qs(body.decode("utf-8", "replace"), max_num_fields=4).get("token", [""])[0] if body else ""
         if not keys.fits(token):
             failures.append(time.monotonic())

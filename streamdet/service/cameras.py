@@ -32,8 +32,9 @@ def add_camera(desk: Desk, ask: Ask) -> CameraState:
         except UsageError as error:
             raise Refusal(403, str(error)) from None
         camera = CameraConfig(source=source, username=body.username, password=body.password, fps=body.fps)
-        desk.station.add(body.name, camera)
-        desk.overlay.add_camera(body.name, camera)
+        with desk.overlay.unless_it_fails():
+            desk.overlay.add_camera(body.name, camera)
+            desk.station.add(body.name, camera)
         return desk.state(body.name)
 
 
@@ -41,8 +42,9 @@ def remove_camera(desk: Desk, ask: Ask) -> None:
     name = ask.path["camera"]
     with desk.changing:
         desk.state(name)
-        desk.overlay.remove_camera(name)
-        desk.station.remove(name)
+        with desk.overlay.unless_it_fails():
+            desk.overlay.remove_camera(name)
+            desk.station.remove(name)
         desk.hub.forget(name)
 
 
@@ -73,8 +75,9 @@ def camera_history(desk: Desk, ask: Ask) -> History:
 def _enable(desk: Desk, name: str, enabled: bool) -> CameraState:
     with desk.changing:
         desk.state(name)
-        (desk.station.resume if enabled else desk.station.pause)(name)
-        desk.overlay.set_enabled(name, enabled)
+        with desk.overlay.unless_it_fails():
+            desk.overlay.set_enabled(name, enabled)
+            (desk.station.resume if enabled else desk.station.pause)(name)
         return desk.state(name)
 
 

@@ -39,8 +39,9 @@ def put_zones(desk: Desk, ask: Ask) -> Zones:
     with desk.changing:
         desk.state(name)
         rules = msgspec.structs.replace(desk.station.rules(name), zones=zones, lines=lines)
-        desk.station.set_rules(name, rules)
-        desk.overlay.set_rules(name, zones, lines)
+        with desk.overlay.unless_it_fails():
+            desk.overlay.set_rules(name, zones, lines)
+            desk.station.set_rules(name, rules)
         desk.rules_changed(name)
     return body
 
