@@ -191,7 +191,7 @@ class Camera:
         return CameraStatus(
             name=self.name,
             uri=self._uri,
-            state=_STATES[source.state],
+            state="paused" if self.paused else _STATES[source.state],  # its thread lets go in a moment
             reason=source.reason,
             since_s=round(now_s - source.since_s, 3),
             epoch=epoch,
