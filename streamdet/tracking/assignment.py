@@ -1,7 +1,7 @@
 """Who is who: the cheapest pairing of tracks and detections out of a few candidates each.
 
-Only pairs near enough to be possible are ever looked at (a k-d tree finds them), so the work grows with the number of
-objects and not with its square. The pairing is optimal: no other choice among the candidates has a lower total of
+Only pairs near enough to be possible are ever looked at (a k-d tree finds them, where it pays), so the work grows with the
+number of objects and not with its square. The pairing is optimal: no other choice among the candidates has a lower total of
 pair costs and penalties for those left alone.
 """
 
@@ -31,6 +31,16 @@ def candidates(position: F64, radius_px: F64, points: F64, *, nearest: int = 8) 
     if len(position) == 0 or len(points) == 0:
         return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0)
     count = min(nearest, len(points))
+    if len(position) * len(points) <= DENSE_CELLS:
+        x, y = position[:, 0, None] - points[:, 0], position[:, 1, None] - points[:, 1]
+        apart = np.sqrt(x * x + y * y)
+        near = apart <= radius_px[:, None]
+        if not near.any():
+            return np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0)
+        order = np.argsort(apart, axis=1, kind="stable")[:, :count]
+        row, rank = np.nonzero(near[np.arange(len(near))[:, None], order])
+        column = order[row, rank]
+        return row, column, apart[row, column]
     reach = float(np.max(radius_px)) * (1 + 1e-9) + 1e-9
     found = cKDTree(points, compact_nodes=False, balanced_tree=False).query(
         position, k=np.arange(1, count + 1), distance_upper_bound=reach

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.tracking.pairing import size_of
+from streamdet.tracking.pairing import length_of, size_of
 from streamdet.types import COASTING, TENTATIVE
 
 __all__ = ["FIRM", "FOUND", "GONE", "PLAIN_PX", "belief", "foreseen", "hear", "hidden", "log_odds", "miss", "move"]
@@ -98,7 +98,7 @@ def belief(rows: NDArray[Any], gap_s: F64) -> F64:
 
 def _course(rows: NDArray[Any], size_px: F64) -> tuple[F64, F64]:
     """(N,) 1 for what goes its way, 0 for what wanders on the spot or returns to it, -STILL for what does not stir at all."""
-    flow, way = rows["flow"], np.linalg.norm(rows["smooth"] - rows["anchor"], axis=1)
+    flow, way = rows["flow"], length_of(rows["smooth"] - rows["anchor"])
     of_late = np.hypot(flow[:, 0], flow[:, 1]) / (rows["flow_length"] + SOFT_PX + SOFT_SHARE * size_px)
     watched = 1 - np.exp(-(rows["last_s"] - rows["birth_s"]) / STILL_S)
     still = watched * np.exp(-((way / STILL_PX) ** 2))

@@ -17,6 +17,8 @@ F64 = NDArray[np.float64]
 
 CELLS_WH = (16, 9)
 REMEMBERED_S = 2.0
+# rows and columns of the map with a border of one cell, a copy of the outermost
+_AROUND_Y, _AROUND_X = np.ix_(*(np.clip(np.arange(-1, side + 1), 0, side - 1) for side in CELLS_WH[::-1]))
 LEAST_PER_FRAME = 0.5  # unexplained detections to reckon with in any picture
 
 
@@ -39,7 +41,7 @@ class ClutterMap:
         column, row = self._cell(xy)
         now = np.bincount(row * CELLS_WH[0] + column, minlength=self._cells.size).reshape(self._cells.shape)
         self._cells = fade * self._cells + (1 - fade) * now
-        around = np.pad(self._cells, 1, mode="edge")
+        around = self._cells[_AROUND_Y, _AROUND_X]
         height, width = self._cells.shape
         blurred = sum(around[y : y + height, x : x + width] for y in range(3) for x in range(3)) / 9
         # Before the map has learnt anything, this frame alone says whether the scene is busy.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.tracking import kalman
-from streamdet.tracking.pairing import size_of
+from streamdet.tracking.pairing import length_of, size_of
 from streamdet.types import TilePlan
 
 __all__ = ["covered", "gate_px", "reach_px", "top_speed"]
@@ -27,14 +27,14 @@ def gate_px(rows: NDArray[Any], course: str = "") -> F64:
 
     `course` "old_": round where the course before an abrupt turn would lead.
     """
-    size, speed = size_of(rows["wh"]), np.linalg.norm(rows[course + "velocity"], axis=1)
+    size, speed = size_of(rows["wh"]), length_of(rows[course + "velocity"])
     sigma = np.sqrt(rows[course + "covariance"][:, 0] + kalman.measurement_noise_px(size) ** 2)
     return np.asarray(np.minimum(GATE_SIGMA * sigma + 0.3 * size, SMALL_PX + 1.5 * size + LARGEST_GATE_S * speed))
 
 
 def reach_px(rows: NDArray[Any], gap_s: F64, fastest_px_s: float) -> F64:
     """(N,) px round the last hit, `gap_s` ago, where each could be by now whatever it did."""
-    size, speed = size_of(rows["wh"]), np.linalg.norm(rows["velocity"], axis=1)
+    size, speed = size_of(rows["wh"]), length_of(rows["velocity"])
     return np.asarray(size + gap_s * np.maximum(top_speed(size, fastest_px_s), np.minimum(3 * speed, fastest_px_s)))
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamdet.tracking.assignment import assign, candidates
 from streamdet.tracking.looks import strangeness
-from streamdet.tracking.pairing import size_of, size_ratio
+from streamdet.tracking.pairing import length_of, size_of, size_ratio
 from streamdet.tracking.table import take
 
 __all__ = ["closest_approach", "relink"]
@@ -32,7 +32,7 @@ def closest_approach(old: F64, old_velocity: F64, new: F64, new_velocity: F64, g
     drift = old_velocity - new_velocity
     speed2 = np.maximum((drift**2).sum(axis=1), 1e-12)
     when = np.clip(-(apart * drift).sum(axis=1) / speed2, 0, gap_s)
-    return np.asarray(np.linalg.norm(apart + drift * when[:, None], axis=1))
+    return np.asarray(length_of(apart + drift * when[:, None]))
 
 
 def relink(
@@ -47,12 +47,12 @@ def relink(
     a, b = take(tracks, lost[j]), take(tracks, new[i])
     gap = b["birth_s"] - a["last_s"]
     size, other = size_of(a["wh"]), size_of(b["wh"])
-    speed = np.maximum(np.linalg.norm(a["velocity"], axis=1), np.linalg.norm(b["velocity"], axis=1))
+    speed = np.maximum(length_of(a["velocity"]), length_of(b["velocity"]))
     # A track about to be lost may take a stray detection or two for its own while the object already founds a new one.
     there = b["birth"] + b["velocity"] * np.maximum(-gap, 0)[:, None]
     distance = closest_approach(a["last"], a["velocity"], there, b["velocity"], np.maximum(gap, 0))
     radius = np.maximum(size, other) + 4 + np.abs(gap) * (40 + 0.3 * speed)
-    needed = np.linalg.norm(b["birth"] - a["last"], axis=1)
+    needed = length_of(b["birth"] - a["last"])
     apart = size_ratio(size, other)
     possible = (gap > -STRAYED_S) & (distance <= radius) & (apart < 1) & (needed <= max_speed_px_s * np.abs(gap) + size)
     if same_label:

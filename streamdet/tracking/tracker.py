@@ -34,7 +34,7 @@ from streamdet.config import TrackerConfig
 from streamdet.tracking import belief, kalman, learning
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.looks import covering
-from streamdet.tracking.pairing import Seen, match, see, size_of
+from streamdet.tracking.pairing import Seen, length_of, match, see, size_of
 from streamdet.tracking.reach import covered, gate_px, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, NOW, TrackTable, take
@@ -164,9 +164,10 @@ class Tracker:
         if motion.state == "exposure":  # all look different now
             rows["look"] = np.nan
         doubt_px2 = 1.0 if motion.state == "moving" else 0.0
-        for kind, which in (("", slice(None)), ("old_", np.flatnonzero(rows["trial"] > 0))):
+        on_trial = np.flatnonzero(rows["trial"] > 0)
+        for kind, which in (("", slice(None)), ("old_", on_trial))[: 2 if len(on_trial) else 1]:
             velocity, covariance = rows[kind + "velocity"][which], rows[kind + "covariance"][which]
-            speed = np.linalg.norm(velocity, axis=1)
+            speed = length_of(velocity)
             power = kalman.acceleration_power(size_of(rows["wh"][which]), speed)
             position, covariance = kalman.predict(rows[kind + "position"][which], velocity, covariance, step, power)
             covariance[:, 0] += (speed * doubt_s) ** 2 + doubt_px2
@@ -188,7 +189,8 @@ class Tracker:
         """Those looked for and not found are believed less."""
         before = len(excused)  # what came after is new, and was seen
         missed = np.flatnonzero((self._table.rows["detection_row"][:before] < 0) & ~excused)
-        belief.miss(self._table.rows, missed, step_s=self._step_s)
+        if len(missed):
+            belief.miss(self._table.rows, missed, step_s=self._step_s)
 
     # -------------------------------------------------------------------------------------------------------- pairing
 
@@ -252,6 +254,8 @@ class Tracker:
             same_label=not self._config.class_agnostic,
             chance=None if chance is None else (chance[0][which], chance[1]),
         )
+        if not len(row):
+            return
         free[column] = False
         if gathers:
             rows["evidence"][row] += self._proof(rows[row], origin[row], seen.centre[column]) - EVIDENCE_SPENT
@@ -270,6 +274,8 @@ class Tracker:
     # ---------------------------------------------------------------------------------------------- beginning and end
 
     def _begin(self, seen: Seen, column: Rows, pts_s: float) -> None:
+        if not len(column):
+            return
         learning.begin(
             self._table,
             seen,
@@ -293,6 +299,8 @@ class Tracker:
         """
         rows = self._table.rows
         worthy = np.flatnonzero(self._is_worthy(rows))
+        if not len(worthy):
+            return unite(self._table) if self._doubts else np.zeros((0, 2), np.int64)
         lost = np.flatnonzero(
             (rows["state"] >= COASTING) | ((rows["state"] == CONFIRMED) & (rows["detection_row"] < 0))
         )
@@ -315,9 +323,9 @@ class Tracker:
     def _is_worthy(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
         config = self._config
         size = size_of(rows["wh"])
-        way = np.linalg.norm(rows["smooth"] - rows["birth"], axis=1)
+        way = length_of(rows["smooth"] - rows["birth"])
         # One outlier among hits on the spot is a step, not a way: the way must be longer than its longest step.
-        straight = np.linalg.norm(rows["last"] - rows["birth"], axis=1)
+        straight = length_of(rows["last"] - rows["birth"])
         moved = (way >= np.maximum(config.confirm_move_px, 0.25 * size)) & (straight >= 1.25 * rows["longest_step"])
         sure = rows["score_sum"] >= config.confirm_score * rows["hits"]
         proven = rows["evidence"] >= (EVIDENCE if config.confirm_hits > 1 else -np.inf)

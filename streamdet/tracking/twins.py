@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from streamdet.tracking.assignment import candidates
 from streamdet.tracking.belief import PLAIN_PX
-from streamdet.tracking.pairing import size_of
+from streamdet.tracking.pairing import length_of, size_of
 from streamdet.tracking.table import NOW, TrackTable
-from streamdet.types import COASTING, CONFIRMED
+from streamdet.types import COASTING, CONFIRMED, TENTATIVE
 
 __all__ = ["twins", "unite"]
 
@@ -33,6 +33,8 @@ def unite(table: TrackTable) -> NDArray[np.int64]:
     """
     rows = table.rows
     rows["twin"] = False
+    if not ((rows["detection_row"] < 0) & (rows["state"] != TENTATIVE)).any():
+        return np.zeros((0, 2), np.int64)
     unseen, hit = twins(rows, (rows["state"] == CONFIRMED) | (rows["state"] == COASTING))
     rows["twin"][unseen] = True
     for_good = (rows["misses"][unseen] >= LEAST_MISSES) & (np.bincount(hit, minlength=1)[hit] == 1)
@@ -55,6 +57,6 @@ def twins(rows: NDArray[Any], known: NDArray[np.bool_]) -> tuple[Rows, Rows]:
     hit = np.flatnonzero(small & (rows["detection_row"] >= 0))
     i, j, distance = candidates(rows["position"][unseen], 2 + INSIDE * size[unseen], rows["last"][hit], nearest=1)
     one, other = unseen[i], hit[j]
-    apart = np.linalg.norm(rows["velocity"][one] - rows["velocity"][other], axis=1) * ALONGSIDE_S
+    apart = length_of(rows["velocity"][one] - rows["velocity"][other]) * ALONGSIDE_S
     same = (distance <= INSIDE * np.maximum(size[one], size[other])) & (apart <= size[one] + size[other])
     return one[same], other[same]
