@@ -45,6 +45,7 @@ def _main(arguments: argparse.Namespace) -> int:
         format="%(levelname)s: %(message)s",
         stream=sys.stderr,
     )
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # the line has its own threads
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a damaged file is told in one sentence
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command

@@ -211,8 +211,8 @@ def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> tuple[
     x1, y1, x2, y2 = _on_sheet(whole.xyxy[row : row + 1], sheet, np.array([number]))[0].tolist()
     left, top = sheet.bounds[number, :2].tolist()
     own = (glance.windows[number].labels[y1 - top : y2 - top, x1 - left : x2 - left] == whole.label[row]).view(np.uint8)
-    own = cv2.bitwise_and(glance.mask[y1:y2, x1:x2], glance.mask[y1:y2, x1:x2], mask=own)
-    value = np.asarray(cv2.bitwise_and(glance.now[y1:y2, x1:x2], own), np.uint8)
+    own &= glance.mask[y1:y2, x1:x2]  # 1, and 255 of those
+    value = np.asarray(glance.now[y1:y2, x1:x2] * own, np.uint8)
     bound = float(cv2.mean(glance.level[y1:y2, x1:x2], own)[0])
     line = value.ravel()
     parts: list[tuple[Any, Any, Any, Any]] = []

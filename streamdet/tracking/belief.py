@@ -71,7 +71,8 @@ def hear(rows: NDArray[Any], row: Rows, odds: F64 | float, *, step_s: float) -> 
 
 def miss(rows: NDArray[Any], row: Rows, *, step_s: float) -> None:
     """Tracks `row` were looked for and not found."""
-    hear(rows, row, MISSED, step_s=step_s)
+    if len(row):
+        hear(rows, row, MISSED, step_s=step_s)
 
 
 def move(rows: NDArray[Any], row: Rows, step_px: F64, gap_s: F64) -> None:

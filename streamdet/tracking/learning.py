@@ -25,6 +25,8 @@ LARGEST_LEAD = 30.0  # score a label may be ahead by: a few seconds of another o
 
 def begin(table: TrackTable, seen: Seen, column: Rows, *, key: int, now_s: float, pts_s: float, fastest: float) -> None:
     """Each of the detections `column` is the first hit of a new candidate; their keys count from `key`."""
+    if not len(column):
+        return
     fresh = table.append(len(column))
     fresh["key"] = np.arange(key, key + len(column))
     for place in ("position", "last", "birth", "smooth", "anchor"):

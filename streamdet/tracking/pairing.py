@@ -45,6 +45,11 @@ class Seen:
     def __len__(self) -> int:
         return len(self.row)
 
+    @property
+    def looked_at(self) -> bool:
+        """Whether the look of any is known; of none where all are small or no picture was given."""
+        return not bool(np.isnan(self.look[:, 0]).all())
+
     def own_look(self, column: Rows) -> NDArray[np.float32]:
         """(P,LOOK) by which the detections `column` may be known from now on; NaN for small ones."""
         return np.where(self.size[column, None] >= LEAST_PX, self.look[column], np.float32(np.nan))
@@ -124,10 +129,11 @@ def match(
         possible &= (chance[0][i] * np.pi * distance**2 <= chance[1]) | (distance < size / 2)
     overlap = _diou(origin[i], tracks["wh"][row], seen.centre[column], seen.wh[column])
     cost = 0.5 * distance / np.maximum(radius_px[i], 1e-9) + 0.2 * apart + 0.15 * (1 - overlap)
-    strange = strangeness(tracks["look"][row], seen.look[column])
-    in_place = (overlap >= IN_PLACE) & (tracks["state"][row] < LOST)
-    possible &= in_place | (strange < 1)
-    cost += LOOK_COST * strange * ~(in_place & _undisputed(row, column, possible))
+    if seen.looked_at:
+        strange = strangeness(tracks["look"][row], seen.look[column])
+        in_place = (overlap >= IN_PLACE) & (tracks["state"][row] < LOST)
+        possible &= in_place | (strange < 1)
+        cost += LOOK_COST * strange * ~(in_place & _undisputed(row, column, possible))
     return assign(row[possible], column[possible], cost[possible])
 
 

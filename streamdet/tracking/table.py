@@ -134,6 +134,11 @@ class TrackTable:
         _as_bytes(self._all)[: len(kept)] = _as_bytes(kept)
         self._count = len(kept)
 
+    def carry_over(self, old: NDArray[np.intp], new: NDArray[np.intp]) -> None:
+        """Rows `old` go on from where rows `new` are."""
+        for column in NOW:
+            self.rows[column][old] = self.rows[column][new]
+
     def shift(self, xy: tuple[float, float]) -> None:
         """The camera moved: everything remembered in px moves with the scene."""
         if xy != (0.0, 0.0):

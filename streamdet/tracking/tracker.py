@@ -37,7 +37,7 @@ from streamdet.tracking.looks import covering
 from streamdet.tracking.pairing import Seen, length_of, match, see, size_of
 from streamdet.tracking.reach import covered, gate_px, reach_px
 from streamdet.tracking.relink import relink
-from streamdet.tracking.table import LOST, NOW, TrackTable, take
+from streamdet.tracking.table import LOST, TrackTable, take
 from streamdet.tracking.twins import unite
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Detections, Frame, Motion, TilePlan, Tracks
 
@@ -164,8 +164,10 @@ class Tracker:
         if motion.state == "exposure":  # all look different now
             rows["look"] = np.nan
         doubt_px2 = 1.0 if motion.state == "moving" else 0.0
-        on_trial = np.flatnonzero(rows["trial"] > 0)
-        for kind, which in (("", slice(None)), ("old_", on_trial))[: 2 if len(on_trial) else 1]:
+        for kind, which in (
+            ("", slice(None)),
+            *((("old_", at),) if len(at := np.flatnonzero(rows["trial"] > 0)) else ()),
+        ):
             velocity, covariance = rows[kind + "velocity"][which], rows[kind + "covariance"][which]
             speed = length_of(velocity)
             power = kalman.acceleration_power(size_of(rows["wh"][which]), speed)
@@ -189,8 +191,7 @@ class Tracker:
         """Those looked for and not found are believed less."""
         before = len(excused)  # what came after is new, and was seen
         missed = np.flatnonzero((self._table.rows["detection_row"][:before] < 0) & ~excused)
-        if len(missed):
-            belief.miss(self._table.rows, missed, step_s=self._step_s)
+        belief.miss(self._table.rows, missed, step_s=self._step_s)
 
     # -------------------------------------------------------------------------------------------------------- pairing
 
@@ -274,17 +275,8 @@ class Tracker:
     # ---------------------------------------------------------------------------------------------- beginning and end
 
     def _begin(self, seen: Seen, column: Rows, pts_s: float) -> None:
-        if not len(column):
-            return
-        learning.begin(
-            self._table,
-            seen,
-            column,
-            key=self._next_key,
-            now_s=self._now_s,
-            pts_s=pts_s,
-            fastest=self._config.max_speed_px_s,
-        )
+        now_s, fastest = self._now_s, self._config.max_speed_px_s
+        learning.begin(self._table, seen, column, key=self._next_key, now_s=now_s, pts_s=pts_s, fastest=fastest)
         self._next_key += len(column)
 
     def _admit_all(self, seen: Seen) -> None:
@@ -299,11 +291,8 @@ class Tracker:
         """
         rows = self._table.rows
         worthy = np.flatnonzero(self._is_worthy(rows))
-        if not len(worthy):
-            return unite(self._table) if self._doubts else np.zeros((0, 2), np.int64)
-        lost = np.flatnonzero(
-            (rows["state"] >= COASTING) | ((rows["state"] == CONFIRMED) & (rows["detection_row"] < 0))
-        )
+        missed = rows["detection_row"] < 0
+        lost = np.flatnonzero((rows["state"] >= COASTING) | ((rows["state"] == CONFIRMED) & missed))
         old, new = relink(
             rows,
             lost,
@@ -313,11 +302,11 @@ class Tracker:
             same_label=not self._config.class_agnostic,
         )
         joined = np.stack([rows["key"][new], rows["key"][old]], axis=1)
-        for column in NOW:
-            rows[column][old] = rows[column][new]
-        rows["state"][old], rows["doubted"][old] = CONFIRMED, False
-        self._name(np.setdiff1d(worthy, new))
-        self._table.keep(~np.isin(np.arange(len(rows)), new))
+        if len(worthy):
+            self._table.carry_over(old, new)
+            rows["state"][old], rows["doubted"][old] = CONFIRMED, False
+            self._name(np.setdiff1d(worthy, new))
+            self._table.keep(~np.isin(np.arange(len(rows)), new))
         return np.concatenate([joined, unite(self._table)]) if self._doubts else joined
 
     def _is_worthy(self, rows: NDArray[Any]) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamdet.tracking.assignment import candidates
 from streamdet.tracking.belief import PLAIN_PX
 from streamdet.tracking.pairing import length_of, size_of
-from streamdet.tracking.table import NOW, TrackTable
+from streamdet.tracking.table import TrackTable
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE
 
 __all__ = ["twins", "unite"]
@@ -40,8 +40,7 @@ def unite(table: TrackTable) -> NDArray[np.int64]:
     for_good = (rows["misses"][unseen] >= LEAST_MISSES) & (np.bincount(hit, minlength=1)[hit] == 1)
     unseen, hit = unseen[for_good], hit[for_good]
     older = rows["id"][unseen] < rows["id"][hit]
-    for column in NOW:
-        rows[column][unseen[older]] = rows[column][hit[older]]
+    table.carry_over(unseen[older], hit[older])
     gone = np.where(older, hit, unseen)
     joined = np.stack([rows["key"][gone], rows["key"][np.where(older, unseen, hit)]], axis=1)
     if len(gone):
