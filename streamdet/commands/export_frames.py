@@ -37,6 +37,8 @@ def add(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
     from streamdet.config import Config, with_values
     from streamdet.tuning.export import export_frames, like_model, spec_of
 
@@ -52,16 +54,18 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.like
         else spec_of(arguments.channels or "rgb+difference+background")
     )
-    done = export_frames(
-        config,
-        spec,
-        Path(arguments.output),
-        form=arguments.format,
-        labels=arguments.labels,
-        every=arguments.every,
-        max_frames=arguments.max_frames,
-        only_labelled=arguments.only_labelled,
-    )
+    with tqdm(desc=arguments.source, unit=" frames", file=sys.stderr, disable=None, leave=False) as bar:
+        done = export_frames(
+            config,
+            spec,
+            Path(arguments.output),
+            form=arguments.format,
+            labels=arguments.labels,
+            every=arguments.every,
+            max_frames=arguments.max_frames,
+            only_labelled=arguments.only_labelled,
+            on_frame=lambda seen: bar.update(seen - bar.n),
+        )
     boxes = f", {done.objects} boxes" if arguments.labels else ""
     sys.stdout.write(
         f"wrote {done.folder}: {done.frames} frames, {done.tiles} tiles{boxes}; channels {' '.join(done.channels)}\n"

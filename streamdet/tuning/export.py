@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,12 +102,13 @@ def export_frames(
     every: int = 1,
     max_frames: int = 0,
     only_labelled: bool = False,
+    on_frame: Callable[[int], object] | None = None,
 ) -> Exported:
     """Write one .npz per frame (all tiles), or one TIFF per tile; and ``export.json``, which says what the channels are.
 
     .npz: ``data`` (T,C,h,w), ``tiles`` (T,4) px of the frame, ``scale`` (T,2), ``frame``, ``pts_s``; with labels also ``boxes``
     (N,4) input px, ``box_tile`` (N,), ``box_label`` (N,). With `only_labelled` frames and tiles without objects are left
-    out. Raises OutputError, ConfigError.
+    out. `on_frame` is told how many frames of the clip have been looked at. Raises OutputError, ConfigError.
     """
     refuse_used(folder)
     truth = None if labels is None else read_labels(labels)
@@ -117,6 +118,8 @@ def export_frames(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for frame, plan, data in packed_frames(config, spec, every=every, max_frames=max_frames):
+            if on_frame is not None:
+                on_frame(frame.index + 1)
             boxes, box_tile, kind = _boxes(truth, names, frame.index, plan)
             rows = np.unique(box_tile) if only_labelled else np.arange(len(plan))
             if not len(rows):

@@ -14,6 +14,7 @@ from rtsp_server import RtspServer
 from source_clips import encode, moving_bgr
 
 from streamdet.config import SourceConfig
+from streamdet.sources import tap
 from streamdet.sources.video import VideoSource
 
 
@@ -38,7 +39,7 @@ def stored(path: Path) -> list[tuple[int | None, int | None, bool, bytes]]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return encode(tmp_path_factory.mktemp("tap") / "a.mp4", moving_bgr((160, 120), 60))
+    return encode(tmp_path_factory.mktemp("tap") / "a.mp4", moving_bgr((160, 120), 60), options={"g": "10"})
 
 
 def test_every_packet_is_shown_once_unchanged(clip: Path) -> None:
@@ -65,21 +66,33 @@ def test_a_damaged_file_is_shown_once_too(clip: Path, tmp_path: Path) -> None:
     assert keeper.packets == stored(bad)
 
 
-def test_a_failing_tap_is_dropped_with_one_warning(clip: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("again_after_s", [3600.0, 0.0])
+def test_a_failing_tap_is_left_alone_for_a_while_with_one_warning(
+    clip: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, again_after_s: float
+) -> None:
     class Broken(Keeper):
         def packet(self, packet: Any, captured_s: float) -> None:
             super().packet(packet, captured_s)
-            if len(self.packets) == 7:
+            if len(self.packets) in (7, 9):
                 raise OSError("no room")
 
+    monkeypatch.setattr(tap, "AGAIN_AFTER_S", again_after_s)
+    wanted = stored(clip)
     broken = Broken()
     with (
         caplog.at_level(logging.WARNING),
         VideoSource(str(clip), stream="court", config=SourceConfig(), tap=broken) as source,
     ):
         assert len(list(source)) == 60
-    assert len(broken.packets) == 7
-    assert [r.getMessage() for r in caplog.records] == ["court: its packets are recorded no more (OSError: no room)"]
+    assert len([r for r in caplog.records if "court: its packets are not recorded for" in r.getMessage()]) == 1
+    assert broken.packets[:7] == wanted[:7]
+    keys = [number for number, packet in enumerate(wanted) if packet[2] and number >= 7]
+    if again_after_s:
+        assert len(broken.packets) == 7
+        return
+    assert keys, "the clip has one key packet only"
+    assert broken.packets[7] == wanted[keys[0]]
+    assert len(broken.opened_with) >= 2
 
 
 def test_packets_of_a_live_stream(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from streamdet.cli import main
 from streamdet.config import Config, with_values
 from streamdet.errors import UsageError
 from streamdet.tiles.pack_cpu import CpuPacker
-from streamdet.tuning.export import spec_of
+from streamdet.tuning.export import export_frames, spec_of
 from streamdet.tuning.tiff import write_tiff
 from streamdet.types import Frame, Motion, TileBatch, TilePlan
 
@@ -158,3 +158,11 @@ def test_channels_are_checked(capsys: pytest.CaptureFixture[str], tmp_path: Path
         spec_of("rgb+flow")
     assert main(["export-frames", "demo", "--like", "motion", "--output", str(tmp_path / "o")]) == 2
     assert "fed nothing" in capsys.readouterr().err
+
+
+def test_who_waits_is_told_how_far_it_is(tmp_path: Path) -> None:
+    clip, _ = clip_of(tmp_path)
+    told: list[int] = []
+    config = with_values(Config(), {"sources": [str(clip)], "tiles.tile": "none"})
+    export_frames(config, spec_of("rgb+difference"), tmp_path / "tensors", every=2, on_frame=told.append)
+    assert told == [1, 3, 5, 7]
