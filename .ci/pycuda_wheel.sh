@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# usage: bash .ci/pycuda_wheel.sh [PYTHON]   Builds and installs pycuda into PYTHON's environment with nothing but g++ and PyPI: no CUDA
-# toolkit, no driver. (PyPI has pycuda as source only, which wants a toolkit; the headers it needs are in a wheel of NVIDIA's.)
+# usage: bash .ci/pycuda_wheel.sh [PYTHON [DIR]]   Builds and installs pycuda into PYTHON's environment with nothing but g++ and PyPI: no
+# CUDA toolkit, no driver. (PyPI has pycuda as source only, which wants a toolkit; the headers it needs are in a wheel of NVIDIA's.)
+# With DIR the wheel is put there instead, for another machine with this Python.
 set -euo pipefail
 python=${1:-python3}
+keep=${2:+$(mkdir -p "$2" && cd "$2" && pwd)}
 version=2026.1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -35,4 +37,6 @@ CXXFLAGS = ['-w', '-O1']
 LDFLAGS = []
 CONF
 # --no-as-needed, or the wheel is built and then lacks libcuda when it is loaded; from the environment, for it must come before -lcuda
-LDFLAGS="-Wl,--no-as-needed -Wl,-s" "$python" -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation .
+build=(install)
+[ -z "$keep" ] || build=(wheel -w "$keep")
+LDFLAGS="-Wl,--no-as-needed -Wl,-s" "$python" -m pip "${build[@]}" -q --disable-pip-version-check --no-deps --no-build-isolation .

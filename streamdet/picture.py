@@ -168,6 +168,17 @@ class Picture:
         x1, y1, x2, y2 = xyxy
         return self.bgr[y1:y2, x1:x2]
 
+    def sampled(self, x: Any, y: Any) -> tuple[Any, Any, Any]:
+        """Luma, u and v u8 of a YUV picture at the px (x, y), int arrays of any shapes that fit each other."""
+        assert self.chroma is not None
+        u, v = self.chroma
+        return self.luma[y, x], u[y // 2, x // 2], v[y // 2, x // 2]
+
+    @property
+    def is_yuv(self) -> bool:
+        """Whether it has chroma planes, wherever they lie."""
+        return self.on_device is not None or self.chroma is not None
+
     @property
     def fetched(self) -> bool:
         """Whether its planes are on the host; asking for them fetches them."""

@@ -4,8 +4,11 @@
 #   bash benchmarks/gpu/pack_wheels.sh [DIR]          here; DIR (default .whl, not committed) gets pieces of at most 56 MiB
 #   bash benchmarks/gpu/pack_wheels.sh --join DIR     there; joins what DIR's pieces have brought into /tmp/whl, installs what is whole
 #
-# Carry piece-00, piece-01, ... one a call (each call: copy it to /tmp/pieces first), then join. The machine has Python 3.12, torch,
-# CuPy and nvcc; missing are PyAV, scipy's and OpenCV's rest, pycuda (built here, see below) and the GPU build of onnxruntime.
+#   bash .ci/pycuda_wheel.sh PYTHON3.12 DIR2           before the first: pycuda has no wheels; then PYCUDA_WHEEL='DIR2/*.whl'
+#
+# Carry piece-00, piece-01, ... one a call (each call: copy it to /tmp/pieces first), then join, then on the same machine
+# `PYTHONPATH=/tmp/site python3 benchmarks/gpu/run_all.py`. It has Python 3.12 and, for the comparison, torch and CuPy with their
+# CUDA libraries, which the GPU build of onnxruntime uses as well; all else is in the pieces (some 430 MB, eight of them).
 set -euo pipefail
 
 python_version=${PYTHON_VERSION:-3.12}
@@ -34,10 +37,12 @@ pin() { python3 -c "
 import importlib.metadata as m, sys
 try: print(f'$1=={m.version(\"$1\")}')
 except m.PackageNotFoundError: print('$1')"; }
-packages=("$(pin av)" "$(pin msgspec)" onnxruntime-gpu flatbuffers "$(pin opencv-python)" pytools platformdirs mako siphash24)
+packages=("$(pin numpy)" "$(pin scipy)" "$(pin opencv-python)" "$(pin av)" "$(pin msgspec)" "$(pin pyyaml)" "$(pin tqdm)"
+    onnxruntime-gpu flatbuffers "$(pin onnx)" "$(pin protobuf)" "$(pin ml_dtypes)" "$(pin typing_extensions)"
+    pytools platformdirs mako markupsafe siphash24)
 python3 -m pip download -q --no-deps --only-binary=:all: --python-version "$python_version" --implementation cp \
     "${platforms[@]}" -d "$work" "${packages[@]}"
-# pycuda has no wheels: one built for that Python (nvcc's headers, an empty libcuda to link with) may lie beside this script's caller
+# pycuda has no wheels: one built for that Python may lie beside this script's caller
 if compgen -G "${PYCUDA_WHEEL:-pycuda-*.whl}" >/dev/null; then
     cp ${PYCUDA_WHEEL:-pycuda-*.whl} "$work"/
 else

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import av
 from av import Codec, VideoFrame
@@ -69,10 +70,11 @@ def planes_of(frame: VideoFrame) -> DevicePlanes | None:
 class HardwarePicture(Picture):
     """A YUV Picture on the GPU. ``luma`` and ``chroma`` are fetched together, once, when first asked for; ``bgr`` likewise.
 
-    `fetch` gives the planes on the host as 8-bit luma, u, v (any thread may be the one that asks).
+    `fetch` gives the planes on the host as 8-bit luma, u, v (any thread may be the one that asks). `sampler` reads single px on
+    the GPU; whoever works with the picture there may set it, for the thread that processes it.
     """
 
-    __slots__ = ("_fetch", "_fetched", "_lock", "_wh")
+    __slots__ = ("_fetch", "_fetched", "_lock", "_wh", "sampler")
 
     def __init__(
         self,
@@ -88,6 +90,7 @@ class HardwarePicture(Picture):
         self._fetch = fetch
         self._fetched: tuple[U8, tuple[U8, U8]] | None = None
         self._lock = threading.Lock()
+        self.sampler: Callable[[Any, Any], tuple[Any, Any, Any]] | None = None
         self._bgr: U8 | None = None
         self._make_bgr = make_bgr
         self.on_device = on_device
@@ -105,6 +108,11 @@ class HardwarePicture(Picture):
     @property
     def chroma(self) -> tuple[U8, U8]:  # type: ignore[override]
         return self._planes()[1]
+
+    def sampled(self, x: Any, y: Any) -> tuple[Any, Any, Any]:
+        if self.sampler is None or self.fetched:
+            return super().sampled(x, y)
+        return self.sampler(x, y)
 
     @property
     def fetched(self) -> bool:

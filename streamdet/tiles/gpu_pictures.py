@@ -6,26 +6,24 @@ What the decoder left on the GPU stays where it is. Host pictures go up as the d
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from streamdet.device import Device, DeviceArray
+from streamdet.tiles.motion_layout import POINTS
 from streamdet.tiles.staging import Staging
-from streamdet.types import U8, Picture
+from streamdet.types import U8, DevicePlanes, Picture
 
-__all__ = ["GpuPictures", "PlaneFields", "is_yuv"]
+__all__ = ["GpuPictures", "PlaneFields"]
 
 _ALIGN = 256
 PlaneFields = tuple[int, int, int, int, int]
 """``struct Plane`` of kernel.cu: address, pitch, step, wide, half."""
-
-
-def is_yuv(picture: Picture) -> bool:
-    """Whether it has chroma planes; asks for none of them."""
-    return picture.on_device is not None or picture.chroma is not None
 
 
 @dataclass(slots=True)
@@ -41,8 +39,12 @@ class _Image:
 class GpuPictures:
     """Ask for planes inside ``with pictures.staging:``. They stay there as long as somebody keeps the picture."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(
+        self, device: Device, here: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
+    ) -> None:
+        """`here` makes the GPU's context current."""
         self._device = device
+        self._here = here
         self.staging = Staging(device)
         self._images: dict[int, _Image] = {}  # by id of the picture, which is held beside it
         self._kept: dict[str, list[Picture]] = {}
@@ -69,7 +71,7 @@ class GpuPictures:
         """Where plane `what` (y, u, v, b, g, r) of it lies; brought there now if it is not. Order: that of the stream."""
         image = self._image(picture)
         if what not in image.planes:
-            if is_yuv(picture):
+            if picture.is_yuv:
                 self._put_yuv(image)
             elif what == "y":
                 (at,), ((_, pitch, _),) = self._up(image, [picture.luma])
@@ -86,9 +88,36 @@ class GpuPictures:
             if picture.on_device is not None:
                 image.planes, image.pair = _left_there(picture), True
                 self._device.after_default_stream()
+                if hasattr(picture, "sampler"):
+                    picture.sampler = functools.partial(self._sampled, picture.on_device)
             elif picture.chroma is not None:
                 image.pair = _interleaved(picture.chroma) is not None
         return image
+
+    def _sampled(self, lent: DevicePlanes, x: Any, y: Any) -> tuple[Any, Any, Any]:
+        """Luma, u and v of a picture on the GPU at some px: a few kB and a wait, where the planes would be megabytes."""
+        across, down = np.broadcast_arrays(x, y)
+        count = across.size
+        if not count:
+            none = np.zeros(across.shape, np.uint8)
+            return none, none, none
+        head = -(-POINTS.itemsize // 16) * 16
+        with self._here():
+            with self.staging:
+                raw = self.staging.take(head + 8 * count)
+                sheet = self._device.empty((head + 11 * count,), np.uint8)
+                raw[head:].view(np.int32)[:] = np.concatenate([across.ravel(), down.ravel()])
+                job = raw[: POINTS.itemsize].view(POINTS)[0]
+                job["x"], job["y"] = sheet.pointer + head, sheet.pointer + head + 4 * count
+                job["luma"], job["chroma"], job["out"] = lent.luma, lent.chroma, sheet.pointer + head + 8 * count
+                (job["pitch_luma"], job["pitch_chroma"]), job["count"], job["wide"] = lent.pitch, count, lent.bits > 8
+                self._device.upload(raw, sheet[: len(raw)])
+                self._device.kernel("tiles/motion", "sample_points")((-(-count // 128), 1), (128, 1, 1), sheet)
+            found = np.empty((3, *across.shape), np.uint8)
+            self._device.download(sheet[head + 8 * count :], found)
+            self._device.synchronize()
+            self._device.release(sheet)
+        return found[0], found[1], found[2]
 
     def _put_yuv(self, image: _Image) -> None:
         picture = image.picture

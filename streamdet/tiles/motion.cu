@@ -148,6 +148,33 @@ extern "C" __global__ void __launch_bounds__(64) gather_blocks(const Motion* __r
     for (int i = 0; i < BLOCK_PX; i++) to[i] = i < have ? from[i] : 0;
 }
 
+// Luma and chroma at places of a 4:2:0 picture that is not on the host.
+struct Points {
+    const int* x;
+    const int* y;
+    const uint8_t* luma;
+    const uint8_t* chroma;  // u and v interleaved
+    uint8_t* out;           // all luma, all u, all v
+    int pitch_luma, pitch_chroma, count, wide;
+};
+
+static_assert(sizeof(Points) == 56, "motion_layout.py describes this layout");
+
+__device__ __forceinline__ uint8_t level_of(const uint8_t* row, int sample, int wide) {
+    return wide ? (uint8_t)min((((const uint16_t*)row)[sample] + 128) >> 8, 255) : row[sample];
+}
+
+extern "C" __global__ void __launch_bounds__(128) sample_points(const Points* __restrict__ points) {
+    const Points& p = *points;
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= p.count) return;
+    const int x = p.x[i], y = p.y[i];
+    const uint8_t* chroma = p.chroma + (int64_t)(y / 2) * p.pitch_chroma;
+    p.out[i] = level_of(p.luma + (int64_t)y * p.pitch_luma, x, p.wide);
+    p.out[p.count + i] = level_of(chroma, x / 2 * 2, p.wide);
+    p.out[2 * p.count + i] = level_of(chroma, x / 2 * 2 + 1, p.wide);
+}
+
 // A thread makes 4 px of a row.
 extern "C" __global__ void __launch_bounds__(128) map_levels(const Levels* __restrict__ levels) {
     const Levels& job = *levels;

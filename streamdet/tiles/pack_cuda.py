@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamdet.device import Device, DeviceArray, Event, Kernel
 from streamdet.inputspec import InputSpec
-from streamdet.tiles.gpu_pictures import GpuPictures, PlaneFields, is_yuv
+from streamdet.tiles.gpu_pictures import GpuPictures, PlaneFields
 from streamdet.tiles.program import JOB, PLANE, TILE, PlaneRef, Source, compile_rows, is_same_size, tile_rows
 from streamdet.types import DevicePlane, Frame, Motion, MotionPlanes, Picture, TileBatch, TilePlan
 
@@ -176,7 +176,7 @@ class CudaPacker:
 
     def _source(self, offset: int) -> Source:
         picture = self._picture(offset)
-        return Source(is_yuv(picture), picture.matrix, picture.full_range, self._on_gpu.is_pair(picture))
+        return Source(picture.is_yuv, picture.matrix, picture.full_range, self._on_gpu.is_pair(picture))
 
     def _plane(self, ref: PlaneRef, motion: Motion, reach: tuple[int, int]) -> PlaneFields:
         what, offset = ref

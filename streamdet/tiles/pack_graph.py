@@ -28,7 +28,7 @@ class GraphPacker:
         self.spec = spec
         self.frame = frame
         self._device = device
-        self._pictures = GpuPictures(device)
+        self._pictures = GpuPictures(device, frame.here)
         self._packer = CudaPacker(spec, device, self._pictures)
         self._scene: MotionPass | None = None
 

@@ -42,14 +42,9 @@ def look_at(picture: Picture, box: F64) -> F32:
     wh = box[:, 2:] - box[:, :2]
     x = np.clip(box[:, :1] + wh[:, :1] * across, 0, width - 1).astype(np.intp)[:, None, :]
     y = np.clip(box[:, 1:2] + wh[:, 1:] * down, 0, height - 1).astype(np.intp)[:, :, None]
-    planes = _of_bgr(picture.bgr[y, x]) if picture.chroma is None else _of_planes(picture, x, y)
+    planes = picture.sampled(x, y) if picture.is_yuv else _of_bgr(picture.bgr[y, x])
     bands = [plane.reshape(len(box), BANDS, ROWS * COLUMNS).mean(axis=2, dtype=np.float32) for plane in planes]
     return np.concatenate(bands, axis=1)
-
-
-def _of_planes(picture: Picture, x: NDArray[np.intp], y: NDArray[np.intp]) -> tuple[NDArray[Any], ...]:
-    assert picture.chroma is not None
-    return (picture.luma[y, x], *(plane[y // 2, x // 2] for plane in picture.chroma))
 
 
 def _of_bgr(pixels: NDArray[np.uint8]) -> tuple[NDArray[Any], ...]:

@@ -16,7 +16,7 @@ from shim import guarded, placed
 from streamdet.motion.activity import BLOCK_PX, BlockMaxima
 from streamdet.motion.background import Background, Turns
 from streamdet.motion.light import grid_of, sample
-from streamdet.tiles.motion_layout import LEVELS, MOTION
+from streamdet.tiles.motion_layout import LEVELS, MOTION, POINTS
 
 
 def laid(plane: Any, pitch: int) -> Any:
@@ -201,6 +201,37 @@ def limits_met_exactly(shim: Any) -> None:
     assert got.count == 9
 
 
+def points(wh: tuple[int, int], wide: bool, shim: Any) -> None:
+    """Luma, u and v at places in and at the edges of a picture."""
+    rng, half = np.random.default_rng(wh[0]), (-(-wh[0] // 2), -(-wh[1] // 2))
+    kind, most = (np.uint16, 1024) if wide else (np.uint8, 256)
+    factor = 64 if wide else 1
+    luma = (rng.integers(0, most, wh[::-1]) * factor).astype(kind)
+    chroma = (rng.integers(0, most, (half[1], 2 * half[0])) * factor).astype(kind)
+    pitch = 2 * (wh[0] + 7) * luma.itemsize
+    (at_luma, _), (at_chroma, _) = laid(luma, pitch), laid(chroma, pitch + 2)
+    x = placed(np.array([0, wh[0] - 1, *rng.integers(0, wh[0], 200)], np.int32))
+    y = placed(np.array([wh[1] - 1, 0, *rng.integers(0, wh[1], 200)], np.int32))
+    out = placed(np.full((3, len(x)), 77, np.uint8))
+    job = placed(np.zeros((), POINTS))
+    job["x"], job["y"], job["luma"], job["chroma"] = (array.ctypes.data for array in (x, y, at_luma, at_chroma))
+    job["out"], job["pitch_luma"], job["pitch_chroma"], job["count"], job["wide"] = (
+        out.ctypes.data,
+        pitch,
+        pitch + 2,
+        len(x),
+        wide,
+    )
+    shim.launch("sample_points", (-(-len(x) // 128), 1, 1), 128, job)
+
+    def eight(samples: Any) -> Any:
+        return np.minimum((samples.astype(int) + 128) // 256, 255) if wide else samples
+
+    np.testing.assert_array_equal(out[0], eight(luma[y, x]))
+    np.testing.assert_array_equal(out[1], eight(chroma[y // 2, x // 2 * 2]))
+    np.testing.assert_array_equal(out[2], eight(chroma[y // 2, x // 2 * 2 + 1]))
+
+
 _SIZES = [(128, 64), (130, 70), (97, 73), (16, 16), (5, 3), (2100, 33), (400, 400)]
 CASES: dict[str, tuple[Callable[..., None], Any]] = {
     f"{check.__name__} {arguments}": (check, arguments)
@@ -209,6 +240,7 @@ CASES: dict[str, tuple[Callable[..., None], Any]] = {
         *((background_learns, (wh,)) for wh in ((128, 200), (97, 150))),
         *((blocks_are_fetched, (wh,)) for wh in ((200, 150), (97, 73), (16, 16), (1, 1))),
         *((levels_and_ten_bits, pair) for pair in (((97, 20), 194), ((130, 9), 264), ((3, 2), 8))),
+        *((points, pair) for pair in itertools.product(((97, 73), (1, 1), (64, 48)), (False, True))),
         *((check, ()) for check in (samples_of_a_large_picture, no_room, learning_on_wide_loads, limits_met_exactly)),
     ]
 }

@@ -54,8 +54,12 @@ MUTANTS = {
     "px beyond the right edge": ("y < m.height ? min(m.width - x, BLOCK_PX) : 0", "y < m.height ? BLOCK_PX : 0"),
     "rows beyond the bottom": ("y < m.height ? min(m.width - x, BLOCK_PX) : 0", "min(m.width - x, BLOCK_PX)"),
     "unaligned rows by wide loads": ("have == BLOCK_PX && (uintptr_t)from % 16 == 0", "have == BLOCK_PX"),
-    "ten bits are cut": ("+ 128) >> 8", "+ 0) >> 8"),
-    "the brightest wraps": (">> 8, 255)", ">> 8, 256) & 255"),
+    "chroma of the next px": ("level_of(chroma, x / 2 * 2, p.wide)", "level_of(chroma, x, p.wide)"),
+    "chroma row of the luma": ("(int64_t)(y / 2) * p.pitch_chroma", "(int64_t)(y / 2) * p.pitch_luma"),
+    "points beyond the last": ("if (i >= p.count) return;", "if (i > p.count) return;"),
+    "points of ten bits are cut": ("row)[sample] + 128) >> 8", "row)[sample]) >> 8"),
+    "ten bits are cut": ("from)[x] + 128) >> 8", "from)[x] + 0) >> 8"),
+    "the brightest wraps": ("from)[x] + 128) >> 8, 255)", "from)[x] + 128) >> 8, 256) & 255"),
 }  # fmt: skip
 
 

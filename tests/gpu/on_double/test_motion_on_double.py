@@ -23,12 +23,14 @@ from streamdet.device import Device
 from streamdet.inputspec import InputSpec
 from streamdet.motion.model import MotionModel
 from streamdet.motion.on_device import DeviceMotionModel
+from streamdet.sources.hardware import HardwarePicture
 from streamdet.tiles import motion_readback
 from streamdet.tiles.gpu_pictures import GpuPictures
 from streamdet.tiles.motion_cuda import MotionPass
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.tiles.pack_cuda import CudaPacker
 from streamdet.tiles.plan import plan_tiles
+from streamdet.tracking.looks import LOOK, look_at
 from streamdet.types import DevicePlane, Frame, Motion, Picture
 
 WH = (320, 240)
@@ -263,6 +265,35 @@ def test_pictures_of_the_decoder_never_come_to_the_host(driver: Driver) -> None:
         by_gpu.close()
         eye.close()
     gc.collect()
+
+
+def test_looks_are_sampled_where_the_picture_lies(driver: Driver) -> None:
+    """Clothes and paint of larger things: a few px, not the picture."""
+    box = np.array([[10, 12, 60, 90], [-5, 100, 44, 160], [150, 20, 197.5, 145.9]], np.float64)
+    with Device() as device:
+        picture = on_device(device, scene(3, form="nv12"))
+        assert picture.chroma is not None
+        left = HardwarePicture(
+            picture.wh,
+            picture.on_device,
+            fetch=no_planes,
+            make_bgr=no_planes,
+            matrix="bt709",
+            full_range=False,  # type: ignore[arg-type]
+        )
+        pictures = GpuPictures(device)
+        with pictures.staging:
+            pictures.plane(left, "y")
+        np.testing.assert_array_equal(look_at(left, box), look_at(picture, box))
+        assert look_at(left, box[:0]).shape == (0, LOOK)
+        assert driver.calls("cuMemcpyDtoHAsync_v2") == 1
+        assert not left.fetched
+        pictures.close()
+    gc.collect()
+
+
+def no_planes() -> Any:
+    raise AssertionError("the planes are fetched")
 
 
 def test_ten_bits_are_within_a_level(driver: Driver) -> None:
