@@ -1,9 +1,9 @@
 """A copy of a model in 8 bits: quantize and dequantize nodes written into the file, calibrated on real tiles.
 
 Two dialects. ``cpu``: unsigned activations, as processors with int8 instructions want them. ``tensorrt``: signed and symmetric
-about 0, biases left in fp32 (TensorRT takes nothing else); the first layer, which sees the picture, and depthwise layers, whose
-few weights gain no time, stay fp32, and the rarest 0.001 % of activations saturate. Without that a yolox_nano lost most of its
-objects.
+about 0, biases left in fp32 (TensorRT takes nothing else); the first layers, which see the picture and what moved in it, and
+depthwise layers, whose few weights gain no time, stay fp32, and the rarest 0.001 % of activations saturate. With the first layer
+alone in fp32 `tiny` lost 8 of 35 objects, with three 3, with five 1; the last layers made no difference.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ __all__ = ["Dialect", "to_int8"]
 Dialect = Literal["cpu", "tensorrt"]
 _CPU_OPS = ["Conv", "Relu", "Add", "Resize", "MaxPool", "Concat"]
 _TENSORRT_OPS = ["Conv", "ConvTranspose", "MatMul", "Gemm"]
+_FIRST_LAYERS = 5
 _OPSET = 13  # the first in which a scale may belong to a channel
 _TENSORRT_OPTIONS = {
     "ActivationSymmetric": True,
@@ -86,12 +87,13 @@ def to_int8(
 
 
 def _delicate(model: onnx.ModelProto) -> list[str]:
-    """The first layer and the depthwise ones."""
+    """The first layers and the depthwise ones, as long as most others are left."""
     layers = [node for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
     grouped = [
         node for node in layers if any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
     ]
-    return [node.name for node in (*layers[:1], *grouped)]
+    first = max(1, min(_FIRST_LAYERS, len(layers) // 4))
+    return [node.name for node in (*layers[:first], *grouped)]
 
 
 @contextlib.contextmanager
