@@ -301,6 +301,29 @@ def test_trail_fades_thins_and_goes() -> None:
     assert not trails._points
 
 
+def test_a_trail_has_a_hole_where_its_track_was_not_seen() -> None:
+    """Found again half a second later, 300 px away: a straight line between would be a way that nobody saw."""
+    trails = Trails(5.0)
+    for index in range(10):
+        trails.add(index / 25, np.array([1]), np.array([[50.0 + 10 * index, 200.0]]))
+    for index in range(10, 22):
+        trails.add(index / 25, np.zeros(0, np.int64), np.zeros((0, 2)))
+    for index in range(22, 30):
+        trails.add(index / 25, np.array([1]), np.array([[400.0 + 10 * (index - 22), 200.0]]))
+    across = drawn(trails)[195:206].max(axis=0)
+    assert across[60:130].min() > 0
+    assert across[410:460].min() > 0
+    assert across[150:390].max() == 0
+
+
+@pytest.mark.parametrize("step_s", [0.2, 1.0])
+def test_few_frames_a_second_tear_no_trail(step_s: float) -> None:
+    trails = Trails(10.0)
+    for index in range(6):
+        trails.add(index * step_s, np.array([1]), np.array([[50.0 + 60 * index, 200.0]]))
+    assert drawn(trails)[195:206].max(axis=0)[60:340].min() > 0
+
+
 def test_trails_are_bounded() -> None:
     trails = Trails(1e9)
     for index in range(700):

@@ -15,6 +15,7 @@ __all__ = ["Trails"]
 
 Floats = NDArray[np.float64]
 
+_LONGEST_GAP_S, _LONGEST_GAP_FRAMES = 0.3, 3  # unseen for longer than both, nobody knows the way: the trail has a hole
 _MOST_POINTS = 256  # per trail
 _MOST_TRAILS = 500
 _MOST_SEGMENTS = 900  # per picture
@@ -25,7 +26,7 @@ class Trails:
 
     def __init__(self, trail_s: float) -> None:
         self._trail_s = trail_s
-        self._points: dict[int, deque[tuple[float, float, float]]] = {}
+        self._points: dict[int, deque[tuple[float, float, float, int]]] = {}  # seconds, px, px, which leg of the way
         self._now_s = 0.0
 
     def clear(self) -> None:
@@ -35,11 +36,13 @@ class Trails:
         """Note where the tracks `ids` (M,) are now: `centres` (M,2) px."""
         if now_s < self._now_s:
             self.clear()
+        torn_s = now_s - max(_LONGEST_GAP_S, _LONGEST_GAP_FRAMES * (now_s - self._now_s)) - 1e-9
         self._now_s = now_s
         for track, (x, y) in zip(ids.tolist(), centres.tolist()):
             points = self._points.setdefault(track, deque(maxlen=_MOST_POINTS))
             if not points or points[-1][0] < now_s:
-                points.append((now_s, x, y))
+                leg = points[-1][3] + (points[-1][0] < torn_s) if points else 0
+                points.append((now_s, x, y, leg))
         oldest = now_s - self._trail_s
         for track in list(self._points):
             points = self._points[track]
@@ -69,22 +72,24 @@ class Trails:
         fresh = np.clip(1 - (self._now_s - points[:, 0]) / self._trail_s, 0, 1)
         colours = np.array([colour_of(track) for track in trails], np.float64)[of_point]
         clear = np.array([clear_px.get(track, 0.0) for track in trails])[of_point]
-        last = np.array([trail[-1, 1:] for trail in trails.values()])[of_point]
-        quads, rows = _ribbons(points[:, 1:], of_point, 0.6 + fresh * (pen.line_px + 0.6), last, clear)
+        last = np.array([trail[-1, 1:3] for trail in trails.values()])[of_point]
+        legs = of_point * 65536.0 + points[:, 3]
+        quads, rows = _ribbons(points[:, 1:3], legs, 0.6 + fresh * (pen.line_px + 0.6), last, clear)
         tints = _mixed(picture, quads, colours[rows], fresh[rows])
         for quad, tint in zip(fixed(quads), tints):
             cv2.fillConvexPoly(picture, quad, tint, cv2.LINE_AA, SHIFT)
 
 
 def _ribbons(
-    place: Floats, of_point: NDArray[np.int64], widths: Floats, last: Floats, clear: Floats
+    place: Floats, legs: Floats, widths: Floats, last: Floats, clear: Floats
 ) -> tuple[Floats, NDArray[np.int64]]:
-    """(S,4,2) quadrilaterals between following points of one trail, and for each the row (S,) of its newer point.
+    """(S,4,2) quadrilaterals between following points of one leg of a trail, and for each the row (S,) of its newer point.
 
-    They share their edges, so that bends leave no gaps. What lies within `clear` px of `last` is left out.
+    `legs`: a number (P,) of each point's own. They share their edges, so that bends leave no gaps. What lies within `clear` px of
+    `last` is left out.
     """
     step = np.diff(place, axis=0)
-    same = of_point[1:] == of_point[:-1]
+    same = legs[1:] == legs[:-1]
     step *= (same / np.maximum(np.hypot(step[:, 0], step[:, 1]), 1e-6))[:, None]
     nothing = np.zeros((1, 2))
     along = np.vstack([nothing, step]) + np.vstack([step, nothing])

@@ -14,13 +14,14 @@ export class Trails {
 
   add(record) {
     if (record.epoch !== this.epoch || record.pts_s < this.now || record.motion === "cut") this.points.clear();
+    const torn = record.pts_s - Math.max(0.3, 3 * (record.pts_s - this.now)) - 1e-9; // not seen since: nobody knows the way
     this.epoch = record.epoch;
     this.now = record.pts_s;
     for (const object of record.objects) {
       if (!object.track) continue;
       const [x1, y1, x2, y2] = object.bbox;
       const trail = this.points.get(object.track) ?? [];
-      trail.push([record.pts_s, (x1 + x2) / 2, (y1 + y2) / 2]);
+      trail.push([record.pts_s, (x1 + x2) / 2, (y1 + y2) / 2, trail.length > 0 && trail[trail.length - 1][0] < torn]);
       this.points.set(object.track, trail);
     }
     for (const [track, trail] of this.points) {
@@ -34,6 +35,7 @@ export class Trails {
     for (const [track, trail] of this.points) {
       ctx.strokeStyle = colourOf(track);
       for (let i = 1; i < trail.length; i++) {
+        if (trail[i][3]) continue;
         const fresh = 1 - (this.now - trail[i][0]) / TRAIL_S;
         ctx.globalAlpha = 0.15 + 0.75 * fresh;
         ctx.lineWidth = 0.8 + 1.8 * fresh;
