@@ -11,7 +11,7 @@ other side has at its threshold of 0.25 (a row near the threshold is on one side
 colours; the share without this margin is recorded too, as "matched_all"). "pieces" counts rows without a partner that lie
 inside a larger box of their class: what was cut at a seam and is a second object on one side, joined on the other.
 "tracked_objects" counts whole tracks of look=all (5 rows or more) that look=motion has in half of their frames, of any class
-(the network itself wavers between classes).
+(the network itself wavers between classes); "moving": those that get further than half of their own size.
 """
 
 from __future__ import annotations
@@ -77,18 +77,30 @@ def pieces(wanted: Any, there: Any, *, least: float = SURE, iou: float = 0.5) ->
 
 
 def tracked_objects(reference: dict[str, Any], other: dict[str, Any], *, least_rows: int = 5) -> dict[str, int]:
-    """Of the tracks of `reference` with so many sure rows, how many `other` follows in half of their frames."""
-    rows: dict[int, int] = {}
-    hits: dict[int, int] = {}
+    """How many tracks of `reference` with so many sure rows `other` follows in half of their frames; of those that move."""
+    tracks: dict[int, list[tuple[Any, bool]]] = {}
     for frame in sorted(set(reference["tracks"]) & set(other["tracks"]), key=int):
-        there = np.asarray(other["tracks"][frame], float).reshape(len(other["tracks"][frame]), -1)
+        there = np.asarray(other["tracks"][frame], float).reshape(len(other["tracks"][frame]), 8)
         for row in reference["tracks"][frame]:
             if row[4] >= SURE:
-                rows[row[7]] = rows.get(row[7], 0) + 1
-                met = len(there) and _iou(np.asarray([row[:4]]), there[:, :4]).max() >= 0.5
-                hits[row[7]] = hits.get(row[7], 0) + bool(met)
-    counted = [track for track, count in rows.items() if count >= least_rows]
-    return {"followed": sum(hits[track] >= rows[track] / 2 for track in counted), "of": len(counted)}
+                met = len(there) > 0 and bool(_iou(np.asarray([row[:4]]), there[:, :4]).max() >= 0.5)
+                tracks.setdefault(row[7], []).append((np.asarray(row[:4]), met))
+    known = [track for track in tracks.values() if len(track) >= least_rows]
+    followed = [sum(met for _, met in track) >= len(track) / 2 for track in known]
+    moving = [_moves(np.array([box for box, _ in track])) for track in known]
+    return {
+        "followed": sum(followed),
+        "of": len(known),
+        "followed_moving": sum(f and m for f, m in zip(followed, moving)),
+        "of_moving": sum(moving),
+    }
+
+
+def _moves(boxes: Any) -> bool:
+    """Whether a track gets further than half of its own size from where it began: people and balls, not cones and parked cars."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    size = np.median(np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], 1)))
+    return bool(np.linalg.norm(centre - centre[0], axis=1).max() > size / 2)
 
 
 def _iou(a: Any, b: Any) -> Any:

@@ -47,11 +47,11 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
 
         return TileScheduler(config.tiles, make_plan=make_plan), CpuPacker(spec), None
     packer = _make_packer(config, detector, spec, plan.input_wh if plan else None)
-    collages = packer.collages and (
-        config.tiles.collage == "on" or (config.tiles.collage == "auto" and not spec.stretch)
-    )
     movers = any(channel.signed or channel.offset for channel in spec.parsed)
-    return TileScheduler(config.tiles, make_plan=make_plan, collages=collages, movers=movers), packer, None
+    # a stretched input is a whole view; a network of movers needs so much of the surroundings that a collage saves little
+    fitting = not spec.stretch and not movers if config.tiles.collage == "auto" else config.tiles.collage == "on"
+    scheduler = TileScheduler(config.tiles, make_plan=make_plan, collages=fitting and packer.collages, movers=movers)
+    return scheduler, packer, None
 
 
 def _make_packer(config: Config, detector: Detector, spec: InputSpec, input_wh: tuple[int, int] | None) -> Packer:

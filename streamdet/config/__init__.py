@@ -194,15 +194,15 @@ def _with_camera(said: str, tree: Any) -> str:
     return said
 
 
-_SAY_OFF = (("source", "hwaccel"), ("motion", "compensate"))  # settings of which "off" is a value
+_SAY_OFF = (("source", "hwaccel"), ("motion", "compensate"), ("tiles", "collage"))  # settings of which "off" is a value
 
 
 def _with_words(tree: Any) -> Any:
     """YAML 1.1 reads a bare ``off`` as False: give those settings their word back."""
     for branch, leaf in _SAY_OFF:
         node = tree.get(branch) if isinstance(tree, dict) else None
-        if isinstance(node, dict) and node.get(leaf) is False:
-            tree = {**tree, branch: {**node, leaf: "off"}}
+        if isinstance(node, dict) and isinstance(node.get(leaf), bool):
+            tree = {**tree, branch: {**node, leaf: "on" if node[leaf] else "off"}}
     return tree
 
 

@@ -2,8 +2,9 @@
 
 - ``all``: every tile of every frame.
 - ``motion``: the fewest tiles that show whatever moves and wherever a track should be now, as far as it is time to look
-  there again (`streamdet.tiles.revisit`), plus a rotating sweep that visits every tile at least once in ``sweep_s`` of
-  media time, so that what stands still is found too.
+  there again (`streamdet.tiles.revisit`), plus a rotating sweep (`streamdet.tiles.sweep`), so that what stands still is found
+  too. Where they need fewer inputs, pieces of the frame take the place of tiles (`streamdet.tiles.collage`); what room is then
+  left in these inputs is given to tracks that are not due yet.
 - ``auto``: all tiles of a still, of the first frame of a video, and while the camera moves; else ``motion``.
 
 In either, the first frame after a cut runs all tiles once, and an exact repeat of the preceding frame runs none (the
@@ -45,6 +46,8 @@ from streamdet.types import (
 __all__ = ["TileScheduler"]
 
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
+MOST_FILLED = 32  # regions up to which it is worth trying to fill inputs up
+SURE_STRENGTH = 0.5  # balls have 0.9 and more, arms and legs less than 0.1
 MOST_REGIONS = 2000  # more moving things than this: everything moves, run all tiles
 FIRST_DT_S = 1 / 30  # before two frames were seen
 PATIENT_SWEEPS, SWEEP_TILE_IN = 4.0, 4  # with too little time for all tiles: see most_urgent
@@ -198,7 +201,11 @@ class TileScheduler:
         run = plan.xyxy[fine & (why >= 0)]
         whole = shown(run, regions, frame_wh=plan.frame_wh, margin_px=MARGIN_PX)
         rest = fits & ~whole & (due | ((reason == WHY_TRACK) & cut(run, regions)))
-        return why, self._in_pieces(why, plan, regions[rest], reason[rest])
+        pieces = self._in_pieces(why, plan, regions[rest], reason[rest])
+        if pieces is None:
+            return why, None
+        spare = fits & ~whole & ~rest
+        return why, self._filled_up(pieces, plan, (regions[rest], reason[rest]), (regions[spare], reason[spare]))
 
     def _stir(self, motion: Motion) -> None:
         """Remember where something moves: what is known of other places stays true."""
@@ -226,8 +233,12 @@ class TileScheduler:
         regions, reason, due = regions[seen], reason[seen], due[seen]
         if self._movers:
             return regions, reason, due
-        moving = subjects(regions[reason == WHY_MOTION], due[reason == WHY_MOTION], plan[~self._coarse], self._sight)
-        known = reason == WHY_TRACK
+        known, small = reason == WHY_TRACK, np.zeros(len(seen), np.bool_)
+        small[: len(motion.regions)] = _sure(motion)
+        small = small[seen]
+        rest = ~known & ~small
+        moving = subjects(regions[rest], due[rest], plan[~self._coarse], self._sight)
+        moving = np.concatenate([regions[small & due], moving])
         return (
             np.concatenate([moving, regions[known]]),
             np.concatenate([np.full(len(moving), WHY_MOTION, np.uint8), reason[known]]),
@@ -256,6 +267,22 @@ class TileScheduler:
         why[more >= 0] = more[more >= 0]
         return None
 
+    def _filled_up(self, pieces: TilePlan, plan: TilePlan, due: tuple[F32, U8], spare: tuple[F32, U8]) -> TilePlan:
+        """As many more regions as find room in the inputs that are run anyway, those unseen longest first."""
+        order = np.argsort(self._visits.last_s(spare[0]), kind="stable")[: max(0, MOST_FILLED - len(due[0]))]
+        low, high = 0, len(order)
+        while low < high:
+            count = (low + high + 1) // 2
+            chosen = order[:count]
+            regions = np.concatenate([due[0], spare[0][chosen]])
+            reason = np.concatenate([due[1], spare[1][chosen]])
+            more = collage(regions, reason, plan[~self._coarse], self._sight)
+            if more.slots > pieces.slots:
+                high = count - 1
+            else:
+                low, pieces = count, more
+        return pieces
+
     def _is_time(self, regions: F32, motion: Motion, tracks: Tracks) -> Bool:
         """(R + M,) which moving regions, then expected tracks, have to be looked at in this frame."""
         assert self._pts_s is not None
@@ -269,7 +296,14 @@ class TileScheduler:
         due = np.asarray(unseen_s + self._dt_s / 2 >= wait)  # nearer to its time now than in the next frame
         known = explained(regions[:count], regions[count:][tracks.state != TENTATIVE])
         if not self._movers:
-            known |= parts(regions[:count], regions[count:])
+            known |= parts(regions[:count], regions[count:]) & ~_sure(motion)
         due[:count] &= ~known
         self._sweep.stir(regions[:count][~known & (futile_s <= 0)])
         return due
+
+
+def _sure(motion: Motion) -> Bool:
+    """(R,) which regions are small things of their own, as the motion model sees it: a ball, not an arm."""
+    if len(motion.strength) != len(motion.regions):
+        return np.zeros(len(motion.regions), np.bool_)
+    return np.asarray(motion.strength >= SURE_STRENGTH)

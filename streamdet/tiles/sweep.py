@@ -1,8 +1,7 @@
 """The sweep: every tile has its turn, so that what stands still is found too.
 
-A tile is run at least once in ``sweep_s`` of media time. Where it was run `STILL_VISITS` times in a row and nothing moved in it
-between, the picture there is the same as ever, and so would be what the network says of it: then once in ``still_sweep_s`` will
-do, until something moves there.
+A tile is run at least once in ``sweep_s`` of media time. Where it was run and nothing has moved since, the picture is the
+same, and so would be what the network says of it: then once in ``still_sweep_s`` will do, until something moves there.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from streamdet.types import F32, I32, Bool
 
 __all__ = ["Sweep"]
 
-STILL_VISITS = 3
+STIRS_PX = 24.0  # smaller regions stir nothing: each is looked at where it is, most are noise
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -32,11 +31,11 @@ class Sweep:
         self._sweep_s, self._still_s = sweep_s, max(sweep_s, still_sweep_s)
         self._tiles = tiles_xyxy
         self._moved: Bool = np.ones(count, np.bool_)  # since it was run last
-        self._still = np.zeros(count, np.int64)  # visits without
         self._credit = 0.0
 
     def stir(self, regions: F32) -> None:
         """Something moves in these (R,4) regions now that is no known object."""
+        regions = regions[(regions[:, 2:] - regions[:, :2]).max(1, initial=0) >= STIRS_PX]
         low, high = regions[:, None, :2] < self._tiles[:, 2:], regions[:, None, 2:] > self._tiles[:, :2]
         self._moved |= (low & high).all(2).any(0)
 
@@ -56,9 +55,8 @@ class Sweep:
     @property
     def _period_s(self) -> F64:
         """(T,) in what time each has to be run again."""
-        return np.where((self._still >= STILL_VISITS) & ~self._moved, self._still_s, self._sweep_s)
+        return np.where(self._moved, self._sweep_s, self._still_s)
 
     def ran(self, rows: Any, now_s: float) -> None:
         self.last_run_s[rows] = now_s
-        self._still[rows] = np.where(self._moved[rows], 0, self._still[rows]) + 1
         self._moved[rows] = False

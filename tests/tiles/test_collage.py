@@ -17,7 +17,16 @@ from streamdet.detectors.decode.layout import Candidates
 from streamdet.detectors.network import in_pieces
 from streamdet.inputspec import InputSpec
 from streamdet.merge import merge
-from streamdet.tiles.collage import CONTEXT_PX, GAP_PX, MOVERS, ORDINARY, collage, fit_in_pieces, lay_out, subjects
+from streamdet.tiles.collage import (
+    GAP_PX,
+    MOVERS,
+    ORDINARY,
+    Sight,
+    collage,
+    fit_in_pieces,
+    lay_out,
+    subjects,
+)
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.tiles.plan import plan_tiles
 from streamdet.tiles.schedule import TileScheduler
@@ -87,7 +96,7 @@ class TestPlanner:
         for box in clipped:
             room = np.concatenate([box[:2] - tiles.xyxy[:, :2], tiles.xyxy[:, 2:] - box[2:]], 1)
             border = np.concatenate([tiles.xyxy[:, :2] == 0, tiles.xyxy[:, 2:] == WH], 1)
-            assert ((room >= CONTEXT_PX) | (border & (room >= 0))).all(1).any(), "whole, with its surroundings"
+            assert ((room >= sight.context_px - 1) | (border & (room >= 0))).all(1).any(), "whole, with surroundings"
         for slot in range(tiles.slots):
             mine = np.flatnonzero(tiles.slot == slot)
             low, high = tiles.at[mine], tiles.at[mine] + size[mine] + GAP_PX
@@ -108,7 +117,7 @@ class TestPlanner:
     def test_a_dozen_people_take_few_inputs(self) -> None:
         people = boxes(*([150 * i, 100 * (i % 5) + 30, 150 * i + 90, 100 * (i % 5) + 240] for i in range(12)))
         why = np.full(12, WHY_TRACK, np.uint8)
-        assert collage(people, why, plan(), ORDINARY).slots <= 4  # 2.4 inputs' worth of px; 12 tiles and more
+        assert collage(people, why, plan(), ORDINARY).slots <= 6  # a dozen tiles and more
 
     def test_what_overlaps_is_one_piece(self) -> None:
         pair = boxes([500, 500, 560, 560], [520, 510, 580, 570])
@@ -218,7 +227,9 @@ class TestPacking:
         wh = (400, 300)
         full = plan_tiles(wh, input_wh=(160, 160), config=TilesConfig(tile=160))
         regions = boxes([10, 10, 30, 40], [200, 100, 215, 111], [351, 201, 400, 290], [100, 180, 260, 290])
-        tiles = full[:1].beside(collage(regions, np.array([1, 1, 2, 2], np.uint8), full, ORDINARY), counted=False)
+        tiles = full[:1].beside(
+            collage(regions, np.array([1, 1, 2, 2], np.uint8), full, Sight(8.0, 64.0, 96.0, 0.5)), counted=False
+        )
         assert tiles.slots < len(tiles)
         frame, before, background = (kind(seed, wh) for seed in (1, 5, 9))
         motion = Motion(frame.luma, before.luma, background.luma, background.luma)

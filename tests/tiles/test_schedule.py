@@ -16,6 +16,7 @@ from streamdet.config import TilesConfig
 from streamdet.tiles.cover import cover
 from streamdet.tiles.plan import plan_tiles
 from streamdet.tiles.schedule import MARGIN_PX, TileScheduler
+from streamdet.tiles.sweep import Sweep
 from streamdet.types import WHY_ALL, WHY_MOTION, WHY_SWEEP, WHY_TRACK, Frame, Motion, Picture, TilePlan, Tracks
 
 WH = (1920, 1080)
@@ -137,23 +138,30 @@ class TestSweep:
         look(frame(0.0), motion(state="first"), NOTHING)
         assert max(len(look(frame(i / 25), motion(), NOTHING)) for i in range(1, 100)) <= 3
 
-    def test_where_nothing_moves_the_sweep_slows_down_and_wakes_up_again(self) -> None:
+    def test_where_nothing_moves_the_sweep_slows_down(self) -> None:
         config = TilesConfig(look="motion", sweep_s=1.0, still_sweep_s=4.0)
         make_plan = functools.partial(plan_tiles, input_wh=(320, 320), config=config)
         look = TileScheduler(config, make_plan=make_plan, movers=False)
-        runs: list[list[tuple[int, ...]]] = []
-        for i in range(25 * 12):
-            stirred = [(40, 40, 60, 60)] if i == 25 * 10 else []
-            runs.append(keys(look(frame(i / 25), motion(*stirred), NOTHING)))
+        runs = [len(look(frame(i / 25), motion(), NOTHING)) for i in range(25 * 10)]
         of = 32
-        first_s, later_s = (sum(len(run) for run in runs[25 * a : 25 * b]) for a, b in ((0, 3), (5, 9)))
-        assert first_s >= 3 * of - 2, "three visits each, a second apart"
-        assert later_s <= of + 2, "then one in four seconds"
-        corner = (0, 0)
-        assert any(run[:2] == corner for one in runs[25 * 5 : 25 * 10] for run in one)
-        after = [i for i, one in enumerate(runs) if i > 250 and any(run[:2] == corner for run in one)]
-        assert after
-        assert after[0] <= 250 + 26, "something moved: within a second again"
+        first, later = sum(runs[:75]), sum(runs[125:225])
+        assert of <= first <= 2 * of, "a visit each in the first second"
+        assert of - 2 <= later <= of + 2, "then one in four seconds"
+
+    def test_where_something_moved_the_sweep_comes_within_its_period_again(self) -> None:
+        tiles = np.array([[0, 0, 100, 100], [80, 0, 180, 100]], np.int32)
+        sweep = Sweep(tiles, 0.0, sweep_s=1.0, still_sweep_s=4.0)
+        sweep.ran([0, 1], 0.0)
+        sweep.stir(np.array([[10, 10, 40, 20], [120, 10, 130, 20]], np.float32))  # the second is too small to count
+        idle = np.ones(2, np.bool_)
+        seen: list[list[int]] = []
+        for i in range(1, 101):
+            due = sweep.due(idle, i / 25, 1 / 25, 1 / 25)
+            sweep.ran(due, i / 25)
+            seen.append(due.tolist())
+        first = [min(i for i, due in enumerate(seen, 1) if row in due) for row in (0, 1)]
+        assert first[0] <= 25
+        assert 25 < first[1] <= 100
 
     def test_tiles_that_move_need_no_sweep(self) -> None:
         look = scheduler(look="motion")
