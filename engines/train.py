@@ -23,6 +23,7 @@ from engines.batches import Batch, Pool
 from engines.cache import fill
 from engines.check import check_crops
 from engines.network import TinyMover
+from engines.readback import freeze_normalisation, read_back
 from engines.teacher import Teacher, lead_at, teaching_loss
 
 __all__ = ["loss_of", "train"]
@@ -80,7 +81,10 @@ def train(
     """Train on the crops in ``work/crops``; returns the file of averaged weights. Goes on from a checkpoint if there is one."""
     torch.manual_seed(seed)
     net = TinyMover()
-    if start is not None:
+    released = start is not None and start.suffix == ".onnx"
+    if start is not None and released:
+        net = read_back(start)[0]
+    elif start is not None:
         net.load_state_dict(torch.load(start, weights_only=True))
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval()
@@ -108,8 +112,11 @@ def train(
             group["lr"] = rate * min(1.0, (step + 1) / 100) * (0.5 + 0.5 * math.cos(math.pi * progress)) + 1e-5
         batch = pool.draw(np.random.default_rng((seed, step)), _BATCH, _SIDE)
         picture = torch.from_numpy(batch.picture).contiguous(memory_format=torch.channels_last)
+        net.train()
+        if released:  # what was normalised is folded into the weights
+            freeze_normalisation(net)
         with torch.autocast("cpu", torch.bfloat16):
-            maps = net.train()(picture)
+            maps = net(picture)
         loss, per_sample, parts = loss_of(maps, batch)
         if teacher is not None and (lead := lead_at(progress)) > 0:
             taught = teaching_loss(maps, teacher(batch.picture), torch.from_numpy(batch.heat))
@@ -170,7 +177,7 @@ def main() -> None:
     )
     parser.add_argument("--rendered", type=int, default=1000, help="rendered clips to make if WORK/crops is empty")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--start", type=Path, help="weights to start from (fine-tuning)")
+    parser.add_argument("--start", type=Path, help="weights to start from: model.pt, or an ONNX file of this network")
     parser.add_argument(
         "--teacher", type=Path, help="ONNX file of a larger network of ours, to learn from beside the labels"
     )
