@@ -78,6 +78,7 @@ class VideoSource:
         epoch: int = 0,
         hwaccel: str | None = None,
     ) -> None:
+        self._told_concealed = False
         self.counts = {"decoded": 0, "damaged": 0, "concealed": 0, "tainted": 0, "skipped": 0}
         self.warnings: list[str] = []
         self._uri, self._stream, self._config, self._live = uri, stream, config, live
@@ -149,6 +150,7 @@ class VideoSource:
     def close(self) -> None:
         if self._decoder is not None:
             self._decoder.close()
+        self._tell_concealed()  # also of a file that was not read to its end
 
     @property
     def info(self) -> SourceInfo:
@@ -241,7 +243,7 @@ class VideoSource:
             raise SourceLostError(self._lost(decoder))
         missing = max(0, self._stated_packets - decoder.packets)
         self.counts["damaged"] += missing + decoder.swallowed
-        decoded, damaged, concealed = (self.counts[key] for key in ("decoded", "damaged", "concealed"))
+        decoded, damaged = self.counts["decoded"], self.counts["damaged"]
         if damaged:
             cut = " (the file is cut short)" if missing else ""
             self.warnings.append(
@@ -254,7 +256,12 @@ class VideoSource:
             self.warnings.append(
                 f"{self._name}: ends after {last_s:.1f} s of {info.duration_s:.1f} s; is it cut short?"
             )
-        if concealed:
+        self._tell_concealed()
+
+    def _tell_concealed(self) -> None:
+        concealed = self.counts["concealed"]
+        if concealed and not self._told_concealed and self._info is not None and not self._info.live:
+            self._told_concealed = True
             self.warnings.append(f"{self._name}: {concealed} pictures are damaged and were patched up by the decoder")
 
 

@@ -308,6 +308,23 @@ def refusal(path: Path | str) -> str:
     return text
 
 
+@pytest.mark.parametrize("frames", [20, 100])
+def test_patched_pictures_are_told_though_nobody_read_to_the_end(tmp_path: Path, frames: int) -> None:
+    clip = encode(tmp_path / "a.ts", moving_bgr((160, 120), 60), options={"bf": "0", "g": "60"})
+    data = bytearray(clip.read_bytes())
+    for at in range(len(data) // 6, len(data) // 3, 700):
+        data[at : at + 60] = bytes(60)
+    clip.write_bytes(data)
+    with VideoSource(str(clip), stream="a", config=SourceConfig()) as source:
+        for index, _ in enumerate(source, 1):
+            if index == frames:
+                break
+    assert source.counts["concealed"] > 0
+    assert [w for w in source.warnings if "patched up" in w] == [
+        f"{clip}: {source.counts['concealed']} pictures are damaged and were patched up by the decoder"
+    ]
+
+
 def test_refusals_say_what_and_how_to_mend(tmp_path: Path) -> None:
     assert "no such file" in refusal(tmp_path / "none.mp4")
     assert "folder" in refusal(tmp_path)
