@@ -46,7 +46,7 @@ from streamdet.types import (
 __all__ = ["TileScheduler"]
 
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
-MOST_FILLED = 32  # regions up to which it is worth trying to fill inputs up
+MOST_FILLED = 64  # regions up to which it is worth trying to fill inputs up
 SURE_STRENGTH = 0.5  # balls have 0.9 and more, arms and legs less than 0.1
 MOST_REGIONS = 2000  # more moving things than this: everything moves, run all tiles
 FIRST_DT_S = 1 / 30  # before two frames were seen
@@ -270,17 +270,11 @@ class TileScheduler:
     def _filled_up(self, pieces: TilePlan, plan: TilePlan, due: tuple[F32, U8], spare: tuple[F32, U8]) -> TilePlan:
         """As many more regions as find room in the inputs that are run anyway, those unseen longest first."""
         order = np.argsort(self._visits.last_s(spare[0]), kind="stable")[: max(0, MOST_FILLED - len(due[0]))]
-        low, high = 0, len(order)
-        while low < high:
-            count = (low + high + 1) // 2
-            chosen = order[:count]
-            regions = np.concatenate([due[0], spare[0][chosen]])
-            reason = np.concatenate([due[1], spare[1][chosen]])
-            more = collage(regions, reason, plan[~self._coarse], self._sight)
-            if more.slots > pieces.slots:
-                high = count - 1
-            else:
-                low, pieces = count, more
+        for count in (len(order), len(order) // 2, len(order) // 4):  # not the most there is room for, but soon known
+            regions = np.concatenate([due[0], spare[0][order[:count]]])
+            more = collage(regions, np.concatenate([due[1], spare[1][order[:count]]]), plan[~self._coarse], self._sight)
+            if more.slots <= pieces.slots:
+                return more
         return pieces
 
     def _is_time(self, regions: F32, motion: Motion, tracks: Tracks) -> Bool:

@@ -31,6 +31,7 @@ from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.tiles.plan import plan_tiles
 from streamdet.tiles.schedule import TileScheduler
 from streamdet.types import (
+    CONFIRMED,
     WHY_MOTION,
     WHY_NAMES,
     WHY_SWEEP,
@@ -301,6 +302,20 @@ class TestScheduler:
         assert (few.slot_why != WHY_SWEEP).all(), "what moves comes first"
         look.ran(frame, motion, few)
         assert sum(look.counters.values()) == 1 + look.counters["sweep"]
+
+    def test_room_left_is_given_to_tracks_that_are_not_due(self) -> None:
+        look = self.scheduler()
+        look(self.frame(0), self.moving(), Tracks.empty())
+        one, flat = np.arange(1, 3), np.ones(2, np.float32)
+        at_rest = boxes([300, 1000, 360, 1100], [1500, 200, 1560, 300])  # nothing moves there: the sweep would do
+        zero = np.zeros((2, 2), np.float32)
+        kind = np.full(2, CONFIRMED, np.uint8)
+        known = Tracks(one, one, at_rest, zero, flat, one.astype(np.int32), kind, flat * 9, one.astype(np.int32))
+        look(self.frame(1), self.moving(*self.BALLS), known)
+        alone = look(self.frame(2), self.moving(), known)
+        assert not len(alone)
+        tiles = self.scheduler()(self.frame(3), self.moving(*self.BALLS), known)
+        assert all(((tiles.xyxy[:, :2] <= box[:2]) & (tiles.xyxy[:, 2:] >= box[2:])).all(1).any() for box in at_rest)
 
     def test_pieces_count_as_seen(self) -> None:
         look = self.scheduler(movers=False)
