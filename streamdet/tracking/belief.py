@@ -102,6 +102,7 @@ def _course(rows: NDArray[Any], size_px: F64) -> tuple[F64, F64]:
     flow, way = rows["flow"], length_of(rows["smooth"] - rows["anchor"])
     of_late = np.hypot(flow[:, 0], flow[:, 1]) / (rows["flow_length"] + SOFT_PX + SOFT_SHARE * size_px)
     watched = 1 - np.exp(-(rows["last_s"] - rows["birth_s"]) / STILL_S)
+    watched[rows["state"] == TENTATIVE] = 1  # what was never shown is not trusted to stir yet: what flies soon does
     still = watched * np.exp(-((way / STILL_PX) ** 2))
     return np.asarray(np.maximum(of_late, np.minimum(way / FAR_PX, 1.0)) - STILL * still), np.asarray(still)
 
