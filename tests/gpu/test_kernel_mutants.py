@@ -29,7 +29,6 @@ MUTANTS: dict[str, tuple[str, str]] = {
     "10 bits read as 16": ("* (1.0f / 256.0f) : (float)__ldg(at)", "* (1.0f / 255.0f) : (float)__ldg(at)"),
     "10 bits, every second sample": ("i % 2 ? 0x7432u : 0x7410u", "0x7410u"),
     "10 bits, u and v swapped": ("out_u[i] = wide_of(words, 2 * i), out_v[i] = wide_of(words, 2 * i + 1);", "out_v[i] = wide_of(words, 2 * i), out_u[i] = wide_of(words, 2 * i + 1);"),
-    "10 bits, chroma never doubled from pairs of the right width": ("u.step == (u.wide ? 2 : 1) * (pair ? 2 : 1)", "u.step == (pair ? 2 : 1)"),
     "channel order": ("out + row.slot * plane_px", "out + r * plane_px"),
     "tile stride": ("(int64_t)blockIdx.y * job->channels * plane_px", "(int64_t)blockIdx.y * job->rows * (plane_px + 1)"),
     "padding not written": ("if (i >= inside) values[i] = row.pad;", "if (i > inside) values[i] = row.pad;"),
