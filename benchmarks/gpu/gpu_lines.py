@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["WANTED", "text"]
@@ -47,23 +48,22 @@ def text(name: str, sections: dict[str, Any]) -> str:
         rates = node["tiles_s"]
         return f"{rates['line']:.0f} of the bare model's {rates['bare']:.0f} tiles/s: {node['share']:.3f}"
     if name == "precision":
-        return "; ".join(
-            f"{kind}: {one['found']} of {one['objects']} objects, {one['lost']} lost, {one['new']} new"
-            for kind, one in node.items()
-            if isinstance(one, dict)
+        return _each(
+            node, lambda one: f"{one['found']} of {one['objects']} objects, {one['lost']} lost, {one['new']} new"
         )
     if name == "end_to_end":
-        return "; ".join(f"{kind}: {one['fps']:.1f} fps" for kind, one in node.items() if isinstance(one, dict))
+        return _each(node, lambda one: f"{one['fps']:.1f} fps")
     if name == "memory":
         grown = ", ".join(f"{key} {value:+.2f}" for key, value in node["grown"].items())
         return f"over {node['frames']} frames {grown}: {_word(node['ok'])}"
     if name == "sanitizer":
-        return "; ".join(
-            f"{check}: {_word(one['ok']) if 'ok' in one else 'not run'}"
-            for check, one in node.items()
-            if isinstance(one, dict)
-        )
+        return _each(node, lambda one: _word(one["ok"]) if "ok" in one else "not run")
     return json.dumps(node)[:160]
+
+
+def _each(node: dict[str, Any], say: Callable[[dict[str, Any]], str]) -> str:
+    """What there is to `say` of every part of a section, by its name."""
+    return "; ".join(f"{name}: {say(part)}" for name, part in node.items() if isinstance(part, dict))
 
 
 def _kernel_time(node: dict[str, Any], ceiling: float | None) -> str:
