@@ -31,6 +31,9 @@ from typing import Any
 
 import numpy as np
 
+os.environ.setdefault(
+    "ORT_DISABLE_TELEMETRY", "1"
+)  # for all contenders: nobody pays for what onnxruntime tells Microsoft
 TILE, CONF, NMS_IOU, MERGE_IOS = 416, 0.25, 0.5, 0.5
 WARM_UP = 2
 Rows = list[list[float]]  # x1 y1 x2 y2 score label

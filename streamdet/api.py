@@ -95,7 +95,7 @@ class Run:
         if target and self.summary["streams"]:  # a run in which nothing opened leaves no litter
             from streamdet.sinks.summary import write_summary
 
-            write_summary(target, self.summary)
+            write_summary(os.path.expanduser(target), self.summary)
 
 
 def _stream_summary(stream: Stream, outputs: Outputs) -> dict[str, Any]:
@@ -117,10 +117,15 @@ def _stream_summary(stream: Stream, outputs: Outputs) -> dict[str, Any]:
         "objects": stream.counts,
         "events": stream.events,
         "stages_ms": {**stream.capture_timer.summary_ms(), **line.timer.summary_ms()},
-        "outputs": {option: path for option, path in outputs.files.items() if path == "-" or Path(path).exists()},
+        "outputs": {option: path for option, path in outputs.files.items() if _is_written(option, path)},
         "warnings": list(stream.source.warnings),
         "error": str(stream.error) if stream.error else None,
     }
+
+
+def _is_written(option: str, path: str) -> bool:
+    """Whether an output is there; of stills it may be a folder."""
+    return path == "-" or os.path.isfile(path) or (option == "images" and os.path.isdir(path))
 
 
 def listed(classes: str | Sequence[str | int]) -> list[str]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from streamdet import __version__
@@ -115,28 +115,29 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         sys.stdout.write(to_yaml(config))
         return EXIT_DONE
-    config = _with_default_output(config, show=arguments.show)
-    run = Run(config)
-    try:
-        return _drive(run, arguments)
-    finally:
-        _tell(run, arguments)
+    with _with_default_output(config, show=arguments.show) as config:
+        run = Run(config)
+        try:
+            return _drive(run, arguments)
+        finally:
+            _tell(run, arguments)
 
 
 def _tell(run: Run, arguments: argparse.Namespace) -> None:
     """What was done, also when something failed: one source that is missing must not hide the others."""
     from streamdet.report import describe_run
 
-    if run.summary.get("streams") and not arguments.quiet:
-        print(describe_run(run.summary), file=sys.stderr)
+    if not arguments.quiet and (told := describe_run(run.summary)):
+        print(told, file=sys.stderr)
     for error in run.summary.get("errors", [])[1:]:  # the first is told last, by main
         print(f"streamdet: {redact(error)}", file=sys.stderr)
 
 
-def _with_default_output(config: Config, *, show: bool) -> Config:
+@contextlib.contextmanager
+def _with_default_output(config: Config, *, show: bool) -> Iterator[Config]:
     """Nothing asked for: a folder of its own for files; events on standard output for live sources."""
     from streamdet.config import with_values
-    from streamdet.places import sources_of
+    from streamdet.places import run_folder, sources_of
     from streamdet.telling import has_destinations
 
     output = config.output
@@ -146,16 +147,14 @@ def _with_default_output(config: Config, *, show: bool) -> Config:
         or has_destinations(config)
         or any((*sent, output.dir, output.video, output.frames, output.events, output.summary, output.mot, output.coco))
     ):
-        return config
+        yield config
+        return
     specs = sources_of(config.sources)
     if any(spec.live for spec in specs):
-        return with_values(config, {"output.events": "-"})
-    folder = Path("runs") / (specs[0].stream if len(specs) == 1 else "many")
-    count = 1
-    while folder.exists():
-        count += 1
-        folder = folder.with_name(f"{folder.name.rsplit('-', 1)[0] if count > 2 else folder.name}-{count}")
-    return with_values(config, {"output.dir": str(folder)})
+        yield with_values(config, {"output.events": "-"})
+        return
+    with run_folder(specs[0].stream if len(specs) == 1 else "many") as folder:
+        yield with_values(config, {"output.dir": str(folder)})
 
 
 def _drive(run: Run, arguments: argparse.Namespace, *, each: Callable[[Result], None] | None = None) -> int:
@@ -215,11 +214,11 @@ def _demo(arguments: argparse.Namespace) -> int:
     if arguments.print_config:
         sys.stdout.write(to_yaml(config))
         return EXIT_DONE
-    config = _with_default_output(config, show=arguments.show)
-    run = Run(config)
-    demo = DemoScore(config.source, folder=config.output.dir)
-    code = _drive(run, arguments, each=demo.add)
-    score = demo.result()
+    with _with_default_output(config, show=arguments.show) as config:
+        run = Run(config)
+        demo = DemoScore(config.source, folder=config.output.dir)
+        code = _drive(run, arguments, each=demo.add)
+        score = demo.result()
     record = {"score": score, **run.summary}
     if arguments.json:
         write_json(arguments.json, record)

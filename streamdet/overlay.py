@@ -39,7 +39,7 @@ class _Changes(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 def overlay_path(config: Config, config_file: str | os.PathLike[str] | None) -> Path:
     """Where the changes to a configuration are kept: beside it, or where a service manager gave us a place to write."""
     if config.serve.overlay:
-        return Path(config.serve.overlay).expanduser()
+        return Path(os.path.expanduser(config.serve.overlay))
     beside = Path(config_file).with_suffix(".page.json") if config_file else Path("streamdet.page.json")
     state = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]  # systemd: /etc is read-only for the service
     return Path(state) / beside.name if state and not beside.exists() else beside

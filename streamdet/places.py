@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import itertools
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from streamdet.config import OutputConfig
-from streamdet.errors import ConfigError, UsageError, redact
+from streamdet.errors import ConfigError, OutputError, UsageError, redact
 
-__all__ = ["Outputs", "SourceSpec", "only_source", "outputs_of", "refuse_twins", "sources_of"]
+__all__ = ["Outputs", "SourceSpec", "only_source", "outputs_of", "refuse_twins", "run_folder", "sources_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def _specs(uri: str) -> list[SourceSpec]:
                 "sequence", uri, re.sub(r"[_.-]*%0?\d*d", "", Path(uri).stem) or Path(uri).parent.name or "sequence"
             )
         ]
-    path = Path(uri).expanduser()
+    path = Path(os.path.expanduser(uri))
     if path.is_dir() or (glob.has_magic(uri) and not path.exists()):
         videos, images = expand(str(path))
         found = [SourceSpec("video", str(video), Path(video).stem) for video in videos]
@@ -122,14 +124,41 @@ class Outputs:
         return {name: path for name, path in named.items() if path is not None}
 
 
+@contextlib.contextmanager
+def run_folder(name: str) -> Iterator[Path]:
+    """``runs/NAME``, or ``runs/NAME-2`` and so on where that is there, and gone again if nothing was written into it.
+
+    It is made at once: two runs of one clip, begun together, must not write into each other's films. Raises OutputError.
+    """
+    parent = Path("runs")
+    fresh = not parent.exists()
+    for count in itertools.count(1):
+        folder = parent / (name if count == 1 else f"{name}-{count}")
+        try:
+            folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise OutputError(f"cannot make {folder}: {error.strerror}; choose another with --output DIR") from None
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+            if fresh:
+                parent.rmdir()
+
+
 def outputs_of(spec: SourceSpec, output: OutputConfig, *, alone: bool) -> Outputs:
     """The outputs of one stream. `alone`: it is the only one, so a single file name is unambiguous."""
-    named = {k: getattr(output, k) for k in ("video", "frames", "events", "mot", "coco")}
+    asked = {k: getattr(output, k) for k in ("video", "frames", "events", "mot", "coco")}
+    named = {k: None if path is None else os.path.expanduser(path) for k, path in asked.items()}
     if not alone:
         for option, path in named.items():
             if path not in (None, "-"):
                 raise ConfigError(f"--{option} {path}: one file cannot hold several sources; use --output DIR")
-    folder = Path(output.dir) if output.dir else None
+    folder = Path(os.path.expanduser(output.dir)) if output.dir else None
     if folder:
         stem = spec.stream
         named["frames"] = named["frames"] or str(folder / f"{stem}.frames.jsonl")

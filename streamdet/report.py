@@ -135,9 +135,14 @@ class Window:
 
 
 def describe_run(summary: dict[str, Any]) -> str:
-    """A few lines for people: what was done, how fast, what was found, where it was written."""
+    """A few lines for people: what was done, how fast, what was found, where it was written.
+
+    Why something stopped is not said here: errors are told once, after this.
+    """
     lines = []
     for stream in summary.get("streams", []):
+        if stream["error"] and not stream["frames"]:
+            continue
         speed = f"{stream['fps']:.1f} fps" + (
             f", {stream['times_real_time']:.1f}x real time" if stream["times_real_time"] else ""
         )
@@ -156,8 +161,6 @@ def describe_run(summary: dict[str, Any]) -> str:
         written = sorted(path for path in stream["outputs"].values() if path != "-")
         if written:
             lines.append(f"  wrote {', '.join(written)}")
-        if stream["error"]:
-            lines.append(f"  stopped by: {stream['error']}")
     for one in summary.get("deliveries", []):
         also = [f"{one[what]} {what}" for what in ("refused", "undelivered") if one[what]]
         lines.append(f"{one['delivered']} events delivered to {one['address']}{''.join(f', {a}' for a in also)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ def _upscaler(text: str) -> tuple[Upscaler, int]:
         if not 2 <= int(text) <= _LARGEST:
             raise ConfigError(f"tiles.upscale is {text}; use 2 to {_LARGEST} (bicubic), or a super-resolution .onnx")
         return bicubic, int(text)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if not path.is_file():
         raise ModelError(f"the upscaler {text} does not exist; give 2, 4, or the path of a super-resolution .onnx")
     from streamdet.detectors.onnxruntime_upscale import OnnxUpscaler

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import select
 import signal
 import socket
@@ -114,7 +115,7 @@ def front(station: Station, config: Config, hub: Hub | None, settings: Settings)
             f"the page and the API need {error.name}; install them with pip install 'streamdet[serve]', "
             "or do without: serve.enabled: false"
         ) from None
-    recordings = Path(config.record.dir).expanduser() if config.record.dir else None
+    recordings = Path(os.path.expanduser(config.record.dir)) if config.record.dir else None
     with open_front(station, hub, config, overlay=settings.overlay, recordings=recordings) as server:
         print(f"streamdet: the page is at {server.url}", file=sys.stderr, flush=True)
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -124,7 +125,7 @@ def secret_of(value: Hidden | None, file: str | None, what: str) -> str | None:
     if file is None:
         return None if value is None else value.reveal()
     try:
-        lines = Path(file).expanduser().read_text(encoding="utf-8").splitlines()
+        lines = Path(os.path.expanduser(file)).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{what}_file {file}: {getattr(error, 'strerror', None) or 'it is no text'}") from None
     if not lines or not lines[0]:

@@ -20,7 +20,7 @@ def reveal(text: str, origin: str) -> str:
         name, file = match.groups()
         if file is not None:
             try:
-                return Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
+                return Path(os.path.expanduser(file)).read_text(encoding="utf-8").rstrip("\r\n")
             except (OSError, UnicodeDecodeError) as error:
                 why = getattr(error, "strerror", None) or "it is no text"
                 raise ConfigError(f"{origin}: cannot read {file}: {why}; check the file and its permissions") from None

@@ -1,18 +1,21 @@
 """`--backend auto`: whichever runtime is faster here, measured once per model, machine and version, and remembered.
 
 The memory is ``$XDG_CACHE_HOME/streamdet/backends.json`` (``~/.cache`` by default). A lost, damaged or unwritable memory
-costs a second at the next start, nothing else.
+costs a second at the next start, nothing else; nor does a user without a home (a container's, often).
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
 import logging
 import os
 import platform
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -41,7 +44,16 @@ _TOLERANCE = 1e-2  # of the output's own range: beyond it the runtimes do not ag
 
 
 def cache_dir() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "streamdet"
+    """Where what was measured and compiled is kept; without a home, until this process ends."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return _until_the_end() if cache.startswith("~") else Path(cache) / "streamdet"
+
+
+@functools.cache
+def _until_the_end() -> Path:
+    folder = tempfile.mkdtemp(prefix="streamdet-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def thread_count(config: ModelConfig) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from collections import deque
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from streamdet.errors import DependencyError
 
 __all__ = ["OpenVinoBackend", "installed"]
 
+_LOG = logging.getLogger(__name__)
 _SIZES_KEPT = 8
 
 
@@ -133,6 +135,18 @@ class OpenVinoBackend:
             self._requests[key] = self._compile(shape, wide)
         return self._requests[key]
 
+    def _with_cache(self, model: Any, settings: dict[Any, Any]) -> Any:
+        """Compiled, or taken from the cache; one that cannot be written (a read-only home, a full disk) is done without."""
+        import openvino.properties as properties
+
+        if self._cache is not None:
+            try:
+                return self._core.compile_model(model, "CPU", {**settings, properties.cache_dir: str(self._cache)})
+            except RuntimeError as error:
+                _LOG.debug("openvino, with the cache %s: %s", self._cache, error)
+                self._cache = None
+        return self._core.compile_model(model, "CPU", settings)
+
     def _compile(self, shape: tuple[int, ...], wide: bool) -> list[Any]:
         import openvino.properties as properties
         from openvino.properties import hint
@@ -149,9 +163,7 @@ class OpenVinoBackend:
             hint.inference_precision: "f32",
             properties.inference_num_threads: self._threads,
         }
-        if self._cache is not None:
-            settings[properties.cache_dir] = str(self._cache)
-        compiled = self._core.compile_model(model, "CPU", settings)
+        compiled = self._with_cache(model, settings)
         count = compiled.get_property(properties.optimal_number_of_infer_requests) + 1
         requests = [compiled.create_infer_request() for _ in range(count)]
         for request in requests:

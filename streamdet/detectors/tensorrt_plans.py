@@ -48,7 +48,7 @@ class Key:
 def plan_folder(asked: str | None, engines: Path) -> Path:
     """Where plans lie: as `asked`, ``engines/cache`` of a checkout (git-ignored), else the user's cache folder."""
     if asked:
-        return Path(asked).expanduser()
+        return Path(os.path.expanduser(asked))
     checkout = (engines.parent / ".git").exists() and os.access(engines, os.W_OK)
     return engines / "cache" if checkout else cache_dir() / "plans"
 

@@ -55,7 +55,7 @@ class Archive:
     def __init__(
         self, folder: str | os.PathLike[str], keep: KeepConfig, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
         self._keep = keep
         self._clock = clock
         self._lock = threading.RLock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from pathlib import Path
 
@@ -50,7 +51,7 @@ async def hls(request: Request) -> Response:
         raise Refusal(404, "there is no HLS: broadcast.hls names no folder; /cameras/NAME/mjpeg needs none")
     await asyncio.to_thread(desk.station.look_at_hls, camera)
     kind = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}\.(m3u8|ts|m4s|mp4)", name)
-    file = Path(desk.config.broadcast.hls).expanduser() / camera / name
+    file = Path(os.path.expanduser(desk.config.broadcast.hls)) / camera / name
     wait_s = PLAYLIST_S if kind is not None and kind[1] == "m3u8" else 0.0
     if kind is None or not await _there(desk, file, wait_s):
         raise Refusal(404, "there is no such playlist or segment (yet, or any more)")

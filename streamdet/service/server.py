@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import threading
 import time
@@ -31,7 +32,7 @@ def keys_of(serve: ServeConfig) -> Keys:
     token = serve.token
     if serve.token_file:
         try:
-            token = Path(serve.token_file).expanduser().read_text(encoding="utf-8").split("\n", 1)[0].strip()
+            token = Path(os.path.expanduser(serve.token_file)).read_text(encoding="utf-8").split("\n", 1)[0].strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not text"
             raise ConfigError(f"serve.token_file {serve.token_file} cannot be read: {why}") from None

@@ -37,7 +37,7 @@ class HlsOutlet:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, segment_s: float = 2.0, on_demand: bool = False) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = Path(os.path.expanduser(folder))
         self.failures = 0
         self._segment_s, self._on_demand = segment_s, on_demand
         self._asked_s = float("-inf")

@@ -80,7 +80,7 @@ def _named(uri: str, config: SourceConfig) -> Iterator[Item]:
         if not used:
             raise SourceOpenError(f"cannot use {uri}: none of its {len(images)} pictures can be read; see above why")
         return
-    path = Path(uri).expanduser()
+    path = Path(os.path.expanduser(uri))
     if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file() and not header_of_file(path):
         raise UsageError(f"{uri} is a film and no picture; use streamdet.run")
     if not path.is_file():

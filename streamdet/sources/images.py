@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 import tempfile
 import time
@@ -57,7 +58,7 @@ def expand(uri: str) -> Expanded:
 
     Raises SourceOpenError if there are none.
     """
-    folder = Path(uri).expanduser()
+    folder = Path(os.path.expanduser(uri))
     if folder.is_dir():
         try:
             found = [path for path in folder.iterdir() if not path.name.startswith(".")]
@@ -79,7 +80,7 @@ def expand(uri: str) -> Expanded:
 
 def expand_images(uri: str) -> list[Path] | None:
     """The images of a folder or glob; None if `uri` is neither. Raises SourceOpenError if nothing is there."""
-    path = Path(uri).expanduser()
+    path = Path(os.path.expanduser(uri))
     if path.is_dir() or (glob.has_magic(uri) and not path.exists()):
         return expand(uri).images
     return None
@@ -298,7 +299,7 @@ class ImageSequenceSource(_Pictures):
 
 def _numbered(pattern: str) -> Iterable[tuple[int, Path]]:
     """(number, path) of the files that ``printf(pattern, number)`` names. The number is in the file name only."""
-    path = Path(pattern).expanduser()
+    path = Path(os.path.expanduser(pattern))
     match = _NUMBER.search(path.name)
     if match is None:
         raise SourceOpenError(f"{pattern} names no number; write %04d where the four digits are")

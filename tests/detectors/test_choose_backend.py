@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from streamdet.config import ModelConfig
 from streamdet.detectors import choose as choosing
 from streamdet.detectors.choose import choose, measure, thread_count
 from streamdet.detectors.network import open_detector
+from streamdet.detectors.openvino_backend import OpenVinoBackend
+from streamdet.detectors.sniff import noise
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.errors import DependencyError
 
@@ -88,7 +91,6 @@ def test_a_runtime_that_answers_differently_is_not_taken(model: ModelFile, monke
 @needs_openvino
 def test_a_runtime_that_cannot_run_the_model_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = read_model(save_identity(tmp_path / "m.onnx", wh=(32, 32), channels=3))
-    from streamdet.detectors.openvino_backend import OpenVinoBackend
     from streamdet.errors import ModelError
 
     def refuse(*_: Any) -> Any:
@@ -115,3 +117,35 @@ def test_openvino_tells_nobody(model: ModelFile) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_onnxruntime_tells_nobody(model: ModelFile, tmp_path: Path) -> None:
+    """Its builds for Linux send telemetry from 1.29 on and keep an identifier in the cache folder; not where CI is set."""
+    code = (
+        "from streamdet.detectors.onnxruntime_backend import OnnxRuntimeBackend; "
+        "from streamdet.detectors.spec import read_model; "
+        f"OnnxRuntimeBackend(read_model({str(model.path)!r}), threads=1).__enter__()"
+    )
+    quiet = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    quiet = {name: value for name, value in quiet.items() if not name.startswith(("GITHUB_", "PYTEST"))}
+    home = tmp_path / "home"
+    home.mkdir()
+    subprocess.run(
+        [sys.executable, "-c", code], env=quiet | {"XDG_CACHE_HOME": str(home), "HOME": str(home)}, check=True
+    )
+    assert not list(home.rglob("*"))
+
+
+@needs_openvino
+def test_openvino_runs_where_its_cache_cannot_be_written(model: ModelFile, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with OpenVinoBackend(model, threads=1, cache=tmp_path / "file" / "openvino") as backend:
+        assert len(list(backend.infer(noise(model)))) == 1
+
+
+def test_a_user_without_a_home_is_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's random user id: no HOME, and nobody of that name."""
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert choosing.cache_dir().is_dir()
+    assert choosing.cache_dir() == choosing.cache_dir()

@@ -1,0 +1,55 @@
+"""Where a run writes, and what it says when it cannot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streamdet.cli import main
+from streamdet.config import OutputConfig
+from streamdet.errors import OutputError
+from streamdet.places import outputs_of, run_folder, sources_of
+
+SCENE = ["--size", "160x120", "--seconds", "0.2", "--movers", "1", "--model", "motion"]
+
+
+def test_two_runs_of_one_clip_begun_together_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with run_folder("match") as first, run_folder("match") as second:
+        assert (first, second) == (Path("runs/match"), Path("runs/match-2"))
+        (second / "match.mp4").write_bytes(b"film")
+    assert not first.exists()
+    assert (second / "match.mp4").exists()
+
+
+def test_a_run_that_writes_nothing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["run", "nothere.mp4", "--model", "motion"]) == 3
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").write_text("no folder")
+    with pytest.raises(OutputError, match="--output DIR"), run_folder("match"):
+        pass
+
+
+def test_what_cannot_be_written_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "frames").mkdir()
+    assert main(["demo", *SCENE, "--frames", str(tmp_path / "frames")]) == 3
+    told = capsys.readouterr().err
+    assert told.count("cannot write") == 1
+    assert "wrote" not in told
+    assert "0 frames" not in told
+
+
+def test_a_home_is_understood_in_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ann")
+    spec = sources_of(["match.mp4"])[0]
+    assert outputs_of(spec, OutputConfig(dir="~/out"), alone=True).video == "/home/ann/out/match.mp4"
+    assert outputs_of(spec, OutputConfig(frames="~/f.jsonl"), alone=True).frames == "/home/ann/f.jsonl"
+    assert outputs_of(spec, OutputConfig(frames="-"), alone=True).frames == "-"
