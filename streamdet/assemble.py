@@ -14,13 +14,13 @@ import numpy as np
 
 from streamdet.budget import Budget
 from streamdet.config import Config
-from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, UsageError, redact
+from streamdet.errors import ConfigError, ModelError, SourceOpenError, StartupError, redact
 from streamdet.gpu import device_of, gpu_detector, gpu_freeing, gpu_motion
 from streamdet.line import Line
 from streamdet.looking import make_look
 from streamdet.media import NamingRules, Shelves, broadcast_of, open_shelves, recorder_of
 from streamdet.pipeline import Opener, Pipeline
-from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_twins, sources_of
+from streamdet.places import Outputs, SourceSpec, outputs_of, refuse_stills, refuse_twins, sources_of
 from streamdet.protocols import Detector, Sink, Source
 from streamdet.stream import Stream
 from streamdet.telling import Telling, open_telling
@@ -265,12 +265,9 @@ def assemble(config: Config, *, on_tiles: Callable[[str, int, int], None] | None
     outputs = [outputs_of(spec, config.output, alone=len(specs) == 1) for spec in specs]
     refuse_twins(outputs)
     detector = make_detector(config)
-    stills = [spec.uri for spec in specs if spec.still]
-    if stills and find_model(config.model.name) is None:
-        raise UsageError(
-            f"{stills[0]} is a still picture and `motion` finds only what moves; give a network with --model FILE.onnx"
-        )
     with detector, contextlib.ExitStack() as opened:
+        if looks_at_motion(detector):
+            refuse_stills(specs, config.model.name)
         shelves = open_shelves(config, opened)
         telling = open_telling(config, opened)
         alone = len(specs) == 1

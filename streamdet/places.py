@@ -14,7 +14,16 @@ from pathlib import Path
 from streamdet.config import OutputConfig
 from streamdet.errors import ConfigError, OutputError, UsageError, redact
 
-__all__ = ["Outputs", "SourceSpec", "only_source", "outputs_of", "refuse_twins", "run_folder", "sources_of"]
+__all__ = [
+    "Outputs",
+    "SourceSpec",
+    "only_source",
+    "outputs_of",
+    "refuse_stills",
+    "refuse_twins",
+    "run_folder",
+    "sources_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +207,31 @@ def refuse_twins(outputs: Sequence[Outputs]) -> None:
                 f"{taken[place]} and {option} would both be written to {path}; give each a file of its own"
             )
         taken[place] = option
+
+
+def refuse_stills(specs: Sequence[SourceSpec], model: str) -> None:
+    """Raises UsageError, for a model that looks at what moves, if there are stills."""
+    for spec in specs:
+        if not spec.still:
+            continue
+        name = "the embedded model" if model == "auto" else f"`{model}`"
+        what = "holds still pictures" if len(spec.paths) > 1 else "is a still picture"
+        film = _film_of(spec.paths)
+        hint = f", or name the pictures as the film they are: {film}" if film else ""
+        raise UsageError(
+            f"{spec.uri} {what} and {name} finds only what moves; give a network with --model FILE.onnx{hint}"
+        )
+
+
+def _film_of(pictures: Sequence[Path]) -> str | None:
+    """``shots/im_%04d.png`` where that names the first two of `pictures`, one after the other."""
+    numbered = re.fullmatch(r"(.*?)(\d+)", pictures[0].stem) if len(pictures) > 1 else None
+    if numbered is None:
+        return None
+    digits = numbered[2]
+    form = f"%0{len(digits)}d" if digits.startswith("0") and len(digits) > 1 else "%d"
+    name = f"{numbered[1].replace('%', '%%')}{form}{pictures[0].suffix}"
+    return str(pictures[0].with_name(name)) if pictures[1].name == name % (int(digits) + 1) else None
 
 
 def _same(a: Path, b: str | Path) -> bool:

@@ -44,9 +44,9 @@ def still_parts(config: Config, detector: Detector) -> StillParts:
 
     spec = detector.input
     if spec is None or looks_at_motion(detector):
+        name = "the embedded model" if config.model.name == "auto" else f"the model '{config.model.name}'"
         raise UsageError(
-            f"the model '{config.model.name}' looks at what moves, in a still nothing does; give a network for pictures, "
-            "as in model='yolox.onnx'"
+            f"{name} looks at what moves, in a still nothing does; give a network for pictures, as in model='yolox.onnx'"
         )
     closer = upscaling(config.tiles, spec)
     return StillParts(

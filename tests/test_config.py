@@ -34,7 +34,7 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("tiles: {lok: all}", r"tiles: unknown key `lok`"),
-        ("tiles: {look: sometimes}", r"tiles\.look: Invalid enum value 'sometimes'"),
+        ("tiles: {look: sometimes}", r"tiles\.look: there is no 'sometimes'; use all or auto or motion"),
         ("tracker: {confirm_hits: many}", r"tracker\.confirm_hits: Expected `int`, got `str`"),
         ("merge: {threshold: 1.5}", r"merge\.threshold"),
         ("rules: {zones: [{name: a, polygon: [[0, 0], [1]]}]}", r"rules\.zones\[0\]\.polygon\[1\]"),

@@ -47,6 +47,25 @@ def test_what_cannot_be_written_is_told_once(tmp_path: Path, capsys: pytest.Capt
     assert "0 frames" not in told
 
 
+def test_stills_are_refused_by_a_model_of_movers_and_a_film_of_pictures_is_recognised(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+    import numpy as np
+
+    for number in range(98, 102):
+        cv2.imwrite(str(tmp_path / f"im_{number:03d}.png"), np.zeros((40, 60, 3), np.uint8))
+    for model in ("tiny", "motion"):
+        assert main(["run", str(tmp_path), "--model", model]) == 2
+        told = capsys.readouterr().err
+        assert f"`{model}` finds only what moves" in told
+        assert f"as the film they are: {tmp_path}/im_%03d.png" in told
+        assert main(["run", str(tmp_path / "im_099.png"), "--model", model]) == 2
+        assert "im_099.png is a still picture" in (told := capsys.readouterr().err)
+        assert "as the film" not in told
+    assert main(["run", f"{tmp_path}/im_%03d.png", "--output", str(tmp_path / "out"), "--quiet"]) == 0
+
+
 def test_a_home_is_understood_in_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/ann")
     spec = sources_of(["match.mp4"])[0]

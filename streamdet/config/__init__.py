@@ -31,7 +31,7 @@ from streamdet.config.delivery import (
 from streamdet.config.event_address import move_addresses
 from streamdet.config.gpu import GpuConfig, Precision
 from streamdet.config.hidden import Hidden, HiddenAddress, read, shown, written
-from streamdet.config.known import did_you_mean, with_known_keys
+from streamdet.config.known import did_you_mean, with_known
 from streamdet.config.pictures import PicturesConfig
 from streamdet.config.record import BroadcastConfig, KeepConfig, RecordConfig
 from streamdet.config.secrets import reveal
@@ -174,7 +174,7 @@ def from_tree(tree: Any, *, origin: str = "configuration") -> Config:
         return msgspec.convert(move_addresses(_with_words(tree)), Config, dec_hook=read)
     except msgspec.ValidationError as error:
         said = _with_camera(_readable(str(error)), tree)
-        raise ConfigError(f"{origin}: {with_known_keys(said, json_schema())}") from None
+        raise ConfigError(f"{origin}: {with_known(said, json_schema())}") from None
 
 
 def _with_camera(said: str, tree: Any) -> str:

@@ -107,6 +107,11 @@ def _extra(port: Port, wh: tuple[int, int], step: int) -> NDArray[Any]:
 
 def sniff(file: ModelFile, sample: Raw) -> ModelSpec:
     """Recognise `file` by the outputs `sample` of one inference on :func:`noise`. Raises ModelError with what was seen."""
+    if _only_nan(sample):
+        raise ModelError(
+            f"the model {file.path} gives nothing but NaN, whatever it is shown; the file or its half-precision export is "
+            "broken: export it again, in fp32"
+        )
     said = file.said
     batch, wh, channels = input_shape(file)
     names = tuple(said.labels) if said.labels is not None else None
@@ -136,6 +141,11 @@ def sniff(file: ModelFile, sample: Raw) -> ModelSpec:
         threshold=said.threshold if said.threshold is not None else family.threshold,
         assumed=assumed,
     )
+
+
+def _only_nan(sample: Raw) -> bool:
+    real = [array for array in sample.values() if array.dtype.kind == "f" and array.size]
+    return bool(real) and all(bool(np.isnan(array).all()) for array in real)
 
 
 def _recognise(file: ModelFile, seen: Seen) -> tuple[Family, Layout]:

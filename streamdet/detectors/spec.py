@@ -43,6 +43,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from streamdet.config.known import did_you_mean
 from streamdet.detectors.decode.layout import Activation, BoxFormat, BoxUnit, SizeUnit
 from streamdet.detectors.onnx_header import Header, Port, read_header
 from streamdet.errors import ModelError
@@ -119,15 +120,11 @@ def read_model(path: str | Path) -> ModelFile:
     header = read_header(file)
     tree = _from_ultralytics(header.metadata)
     tree |= _from_metadata(header.metadata)
-    tree |= _from_toml(file.with_suffix(".toml"))
+    tree |= (beside := _from_toml(file.with_suffix(".toml")))
     try:
         said = msgspec.convert(tree, Manifest)
     except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        key = where.rstrip("`").lstrip(".")
-        raise ModelError(
-            f"what the model {file} says of itself (its .toml or metadata) is wrong{f' at {key}' if key else ''}: {text}"
-        ) from None
+        raise ModelError(_wrong(str(error), file, beside)) from None
     picture, extra, unbatched = _ports(header, file)
     return ModelFile(
         path=file,
@@ -139,6 +136,20 @@ def read_model(path: str | Path) -> ModelFile:
         producer=header.producer,
         unbatched=unbatched,
     )
+
+
+def _wrong(said: str, file: Path, beside: Mapping[str, Any]) -> str:
+    """What msgspec said of a manifest, for people: where it stands, and what may stand there."""
+    text, _, where = said.partition(" - at `$")
+    unknown = text.partition("unknown field `")[2].rstrip("`")
+    key = unknown or where.strip("`.")
+    place = (
+        f"the manifest {file.with_suffix('.toml')}" if key.partition(".")[0] in beside else f"the metadata of {file}"
+    )
+    if not unknown:
+        return f"{place} is wrong{f' at {key}' if key else ''}: {text}"
+    close = did_you_mean(unknown, Manifest.__struct_fields__)
+    return f"{place} has an unknown key `{unknown}`{close}; `python -m pydoc streamdet.detectors.spec` lists all"
 
 
 def is_nhwc(port: Port, *, named: int = 0) -> bool:

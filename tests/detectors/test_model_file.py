@@ -196,7 +196,8 @@ def test_manifest_overrides_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("manifest", "words"),
     [
-        ("colour = 3", "unknown field `colour`"),
+        ("colour = 3", r"the manifest .*m\.toml has an unknown key `colour`; `python -m pydoc streamdet"),
+        ("chanels = 'rgb'", r"unknown key `chanels` \(did you mean 'channels'\?\)"),
         ('resize = "squeeze"', "resize"),
         ("threshold = [", "cannot be read"),
         ('labels_file = "no.txt"', "no.txt"),
