@@ -17,7 +17,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy]. ``clip``, ``snapshot``: relative addresses of film and picture,
     known from the first event of a track on; the files appear when they are ready. ``id``: of this
-    event alone, over all streams and restarts, and sorting as they happened; absent where there is no event store.
+    event alone, over all streams and restarts, and sorting as they happened; absent where there is no event store. ``ended``: of a
+    "leave", true where the track ended inside the zone: it is there no more, and nobody saw it go out.
     """
 
     schema: int = msgspec.field(default_factory=lambda: SCHEMA)
@@ -44,6 +45,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     line: str | None = None
     direction: str | None = None
     dwell_s: float | None = None
+    ended: bool | None = None
     start_s: float | None = None
     end_s: float | None = None
     path: list[tuple[float, float, float]] | None = None

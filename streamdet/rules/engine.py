@@ -30,7 +30,7 @@ class RulesEngine:
       ends: ``end_s`` is the last real hit, ``path`` the whole way, short gaps filled linearly.
     - "enter", "leave", "dwell" (see ZoneWatch) and "cross" (see LineWatch), judged on real hits only. What happens while a track
       is tentative is told, with the frame it happened in, right after its "new"; a track that ends inside a zone leaves it
-      first. A track that is never confirmed produces nothing.
+      first (``ended``: nobody saw it go out). A track that is never confirmed produces nothing.
 
     A change of label moves the object's count to the new label. Memory is that of the live tracks.
     """
@@ -190,7 +190,7 @@ class RulesEngine:
         for zone in self._zones:
             stayed_s = zone.forget(slot)
             if told and stayed_s is not None:
-                events.append(self._event("leave", slot, zone=zone.zone.name, dwell_s=round(stayed_s, 3)))
+                events.append(self._event("leave", slot, zone=zone.zone.name, dwell_s=round(stayed_s, 3), ended=True))
                 self._count(events[-1], label)
         for line in self._lines:
             line.forget(slot)

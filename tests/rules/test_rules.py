@@ -203,6 +203,7 @@ def test_enter_dwell_leave() -> None:
         ("dwell", 7, "yard", 0.5),
         ("leave", 12, "yard", 0.8),  # inside from frame 2 to frame 10
     ]
+    assert stage.events[-1].ended is None, "it was seen to leave"
     zones = stage.engine.counts()["zones"]["yard"]
     assert zones == {"enter": {"ball": 1}, "leave": {"ball": 1}, "occupancy": {}}
 
@@ -222,7 +223,7 @@ def test_a_track_that_ends_inside_leaves_first() -> None:
     stage.walk([150, 160, 170])
     stage.step({1: None})
     events = stage.step({}, ended=(1,))
-    assert [(e.type, e.dwell_s) for e in events] == [("leave", 0.2), ("end", None)]
+    assert [(e.type, e.dwell_s, e.ended) for e in events] == [("leave", 0.2, True), ("end", None, None)]
 
 
 def test_what_happened_while_tentative_is_told_after_new_with_its_own_time() -> None:

@@ -18,7 +18,7 @@ const seen = (event) => Math.max(0, (event.end_s ?? 0) - (event.start_s ?? 0));
 function words(event) {
   switch (event.type) {
     case "enter": return [`${thing(event)} entered `, event.zone, ""];
-    case "leave": return [`${thing(event)} left `, event.zone, event.dwell_s ? ` after ${duration(event.dwell_s)}` : ""];
+    case "leave": return [`${thing(event)} ${event.ended ? "was last seen in" : "left"} `, event.zone, event.dwell_s ? ` after ${duration(event.dwell_s)}` : ""];
     case "dwell": return [`${thing(event)} stays in `, event.zone, ` for ${duration(event.dwell_s)}`];
     case "cross": return [`${thing(event)} crossed `, event.line, ` ${event.direction}`];
     case "end": return ["", thing(event), seen(event) < 0.1 ? " seen for a moment" : ` seen for ${duration(seen(event))}`];
