@@ -17,8 +17,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     ``bbox`` px, ``velocity`` px/s, ``path`` rows [pts_s, cx, cy]. ``clip``, ``snapshot``: relative addresses of film and picture,
     known from the first event of a track on; the files appear when they are ready. ``id``: of this
-    event alone, over all streams and restarts, and sorting as they happened; absent where there is no event store. ``ended``: of a
-    "leave", true where the track ended inside the zone: it is there no more, and nobody saw it go out.
+    event alone, over all streams and restarts, and sorting as they happened; absent where there is no event store.
+    ``ended``: of a "leave", true where the track ended inside the zone: it is there no more, and nobody saw it go out.
     """
 
     schema: int = msgspec.field(default_factory=lambda: SCHEMA)

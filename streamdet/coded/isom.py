@@ -1,10 +1,12 @@
-"""Bytes of an MP4/MOV file: put its table of contents (``moov``) first, so that it starts playing while it is still loading.
+"""Bytes of an MP4/MOV file: put its table of contents (``moov``) first, so that it starts playing while it is still loading,
+or, of one that could not be finished, cut off what is not whole.
 
 Layout: ISO/IEC 14496-12. Only offsets of samples change (``stco``, ``co64``), by the length of the table moved before them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import struct
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["moov_first"]
+__all__ = ["cut_to_whole", "moov_first"]
 
 _CONTAINERS = {b"moov", b"trak", b"mdia", b"minf", b"stbl"}
 _LARGEST_MOOV = 512 << 20
@@ -43,6 +45,18 @@ def moov_first(path: Path) -> bool:
         part.unlink(missing_ok=True)
         return False
     return True
+
+
+def cut_to_whole(path: Path) -> None:
+    """End a fragmented film after its last whole fragment, if it has one: players stumble over half of one."""
+    whole = 0
+    with contextlib.suppress(OSError), path.open("r+b") as file:
+        try:
+            for name, start, length in _boxes_of_file(file.fileno()):
+                whole = start + length if name == b"mdat" else whole
+        except (OverflowError, struct.error):
+            if whole:
+                file.truncate(whole)
 
 
 def _boxes_of_file(fd: int) -> Iterator[tuple[bytes, int, int]]:

@@ -20,7 +20,7 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
-from streamdet.coded.isom import moov_first
+from streamdet.coded.isom import cut_to_whole, moov_first
 from streamdet.errors import OutputError
 from streamdet.sinks.linefile import prepare_folder, unwritable
 from streamdet.types import U8, Event, Frame, Result, SourceInfo
@@ -91,6 +91,8 @@ class VideoSink:
         try:
             self._close()
         except OutputError:
+            if self._path.suffix.lower() in _ISO:
+                cut_to_whole(self._path)
             if error is None:  # else the first error is the one to tell
                 raise
 

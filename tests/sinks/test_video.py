@@ -313,7 +313,7 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import numpy as np
         from test_video import OutputError, VideoSink, info, result
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (600_000, 600_000))
         rng = np.random.default_rng(0)
         try:
             with VideoSink({str(tmp_path / "film.mp4")!r}, info=info()) as sink:
@@ -327,3 +327,9 @@ def test_full_disk_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 3, done.stderr
     assert done.stdout.startswith(f"cannot write {tmp_path / 'film.mp4'}: ")
     assert "Traceback" not in done.stderr
+    at, film = 0, (tmp_path / "film.mp4").read_bytes()
+    while at < len(film):  # every fragment is whole
+        at += int.from_bytes(film[at : at + 4], "big")
+    assert at == len(film)
+    with av.open(str(tmp_path / "film.mp4")) as container:
+        assert sum(1 for _ in container.decode(video=0)) > 0
