@@ -34,6 +34,7 @@ SHARE_OF_REST = 0.1  # an object whose prediction moves by less of its size stan
 TENTATIVE_REST_S = 0.3  # a candidate standing still is looked at so often
 LONGEST_FUTILE_S = 0.5  # wait for a place where nothing was ever found
 LARGE_PX, LONGEST_LARGE_S = 40.0, 0.2  # ... unless so much moves there that something must be behind it
+LARGE_HIDES_S = 0.1  # ... and for movers, since a ball may be struck there and soon be gone
 FORGIVEN_S = 2.0  # a futile look is forgotten after so long
 MOST_FUTILE = 6.0
 NEAR_SHARE = 0.25  # a moving region in a track's box grown by this share is that object ...
@@ -107,12 +108,17 @@ class Visits:
         """Of these regions, :meth:`learn` will judge those that were looked at now."""
         self._watched = regions[self.last_s(regions) >= now_s]
 
-    def patience_s(self, regions: F32, dt_s: float) -> F64:
-        """(R,) how long to wait before looking again at what moves and is no known object."""
+    def patience_s(self, regions: F32, dt_s: float, likely: Bool | None = None) -> F64:
+        """(R,) how long to wait before looking again at what moves and is no known object.
+
+        `likely` (R,), for a detector of movers: what looks like a small thing of its own is not waited for.
+        """
         row, column = self._cells((regions[:, :2] + regions[:, 2:]) / 2)
         futile = self._futile[row, column]
-        longest_s = np.where(_size(regions) > LARGE_PX, LONGEST_LARGE_S, LONGEST_FUTILE_S)
-        return np.asarray(np.minimum(dt_s * (2.0 ** np.floor(futile) - 1), longest_s))
+        large_s = LONGEST_LARGE_S if likely is None else LARGE_HIDES_S
+        longest_s = np.where(_size(regions) > LARGE_PX, large_s, LONGEST_FUTILE_S)
+        wait_s = np.minimum(dt_s * (2.0 ** np.floor(futile) - 1), longest_s)
+        return np.asarray(wait_s if likely is None else np.where(likely, 0.0, wait_s))
 
     def _felt(self, row: Any, column: Any, now_s: float) -> F64:
         felt: F64 = self._futile[row, column] - (now_s - self._futile_s[row, column]) / FORGIVEN_S

@@ -48,6 +48,7 @@ __all__ = ["TileScheduler"]
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
 MOST_FILLED = 64  # regions up to which it is worth trying to fill inputs up
 SURE_STRENGTH = 0.5  # balls have 0.9 and more, arms and legs less than 0.1
+LIKELY_STRENGTH = 0.2  # one moving region in twenty of a match before a crowd, and most balls that are flying free
 MOST_REGIONS = 2000  # more moving things than this: everything moves, run all tiles
 FIRST_DT_S = 1 / 30  # before two frames were seen
 PATIENT_SWEEPS, SWEEP_TILE_IN = 4.0, 4  # with too little time for all tiles: see most_urgent
@@ -234,7 +235,7 @@ class TileScheduler:
         if self._movers:
             return regions, reason, due
         known, small = reason == WHY_TRACK, np.zeros(len(seen), np.bool_)
-        small[: len(motion.regions)] = _sure(motion)
+        small[: len(motion.regions)] = _strong(motion, SURE_STRENGTH)
         small = small[seen]
         rest = ~known & ~small
         moving = subjects(regions[rest], due[rest], plan[~self._coarse], self._sight)
@@ -285,19 +286,20 @@ class TileScheduler:
         unseen_s = self._pts_s - last_s
         still = None if self._movers else self._visits.moved_s(regions[count:]) <= last_s[count:]
         self._visits.learn(regions[count:], self._pts_s)
-        futile_s = self._visits.patience_s(regions[:count], self._dt_s)
+        likely = _strong(motion, LIKELY_STRENGTH) if self._movers else None
+        futile_s = self._visits.patience_s(regions[:count], self._dt_s, likely)
         wait = np.concatenate([futile_s, patience_s(tracks, unseen_s[count:], self._dt_s, still)])
         due = np.asarray(unseen_s + self._dt_s / 2 >= wait)  # nearer to its time now than in the next frame
         known = explained(regions[:count], regions[count:][tracks.state != TENTATIVE])
         if not self._movers:
-            known |= parts(regions[:count], regions[count:]) & ~_sure(motion)
+            known |= parts(regions[:count], regions[count:]) & ~_strong(motion, SURE_STRENGTH)
         due[:count] &= ~known
         self._sweep.stir(regions[:count][~known & (futile_s <= 0)])
         return due
 
 
-def _sure(motion: Motion) -> Bool:
+def _strong(motion: Motion, least: float) -> Bool:
     """(R,) which regions are small things of their own, as the motion model sees it: a ball, not an arm."""
     if len(motion.strength) != len(motion.regions):
         return np.zeros(len(motion.regions), np.bool_)
-    return np.asarray(motion.strength >= SURE_STRENGTH)
+    return np.asarray(motion.strength >= least)

@@ -4,7 +4,8 @@ A live camera's tracks are told at once: a ball shows only when it is surely one
 nobody waits, the same tracker's rows are held back for a few frames, and
 
 - a track's first hits, and those at which it was doubted, are told if it is believed by the end of that time;
-- between two hits not far apart it is on the way from one to the other (told as coasting: it was not seen there);
+- between two hits not far apart it is on the way from one to the other (told as coasting: it was not seen there), unless a small
+  thing came and went another way: then it was struck in between, or the track goes on with something else;
 - a small thing that does not come back is not told where it might have gone: that would be a guess;
 - a small thing has to have been hit a few times more than a live one to be told at all.
 
@@ -14,6 +15,7 @@ known by the end of that time, and its first velocity the one that takes it to i
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
@@ -30,7 +32,8 @@ T = TypeVar("T")
 Bool = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 
-LONGEST_GAP = 3  # frames without a hit that are filled for a small thing: it turns quickly
+LONGEST_GAP = 6  # frames without a hit that are filled for a small thing
+ASTRAY_PX = 28.0  # a gap whose ends' velocities lead so far past each other is no flight: left open
 
 
 @dataclass(slots=True)
@@ -63,6 +66,7 @@ class _Life:
     box: F32 | None = None
     pts_s: float = 0.0
     frames_ago: int = 0
+    came_xy: F32 | None = None  # px/s with which it came there; None: not known
 
 
 class Lookback(Generic[T]):
@@ -152,27 +156,45 @@ class Lookback(Generic[T]):
         for row in np.flatnonzero(gaps).tolist():
             life = self._lives[int(moment.key[row])]
             ahead, box, pts_s = self._next_hit(moment.key[row : row + 1])
-            if life.box is None or box is None or (small[row] and life.frames_ago + ahead > LONGEST_GAP):
+            if life.box is None or box is None:
                 continue
             step_s = pts_s - life.pts_s
+            if small[row] and (life.frames_ago + ahead > LONGEST_GAP or self._strays(life, moment.key[row], ahead)):
+                continue
             share = np.float32((moment.pts_s - life.pts_s) / step_s if step_s > 0 else 0.5)
             xyxy[row] = life.box + share * (box - life.box)
             if step_s > 0:
-                velocity_xy[row] = (box - life.box).reshape(2, 2).mean(axis=0) / step_s
+                velocity_xy[row] = _way(life.box, box) / step_s
             filled[row] = True
         return filled, xyxy, velocity_xy
+
+    def _strays(self, life: _Life, key: np.int64, ahead: int) -> bool:
+        """Whether the way through a gap to the hit `ahead` is at odds with how the thing came to it and how it goes on.
+
+        With any steady acceleration the mean velocity between two hits is the mean of those at the hits.
+        """
+        there = self._moments[ahead - 1]
+        box = there.tracks.xyxy[there.row_of(np.array([key]), there.tracks.seen)[0]]
+        later, next_box, next_s = self._next_hit(np.array([key]), ahead)
+        if life.box is None or life.came_xy is None or next_box is None or later > LONGEST_GAP:
+            return False
+        step_s = there.pts_s - life.pts_s
+        if step_s <= 0 or next_s <= there.pts_s:
+            return False
+        goes_xy = _way(box, next_box) / (next_s - there.pts_s)
+        off = _way(life.box, box) - (life.came_xy + goes_xy) / 2 * step_s
+        return bool(np.hypot(*off) > ASTRAY_PX)
 
     def _first_velocity(self, moment: _Moment[T], row: int) -> F32:
         """Of a first hit, or the first after a long gap, the tracker knows none."""
         _, box, pts_s = self._next_hit(moment.key[row : row + 1])
         if box is None or pts_s <= moment.pts_s:
             return np.asarray(moment.tracks.velocity_xy[row], np.float32)
-        way = (box - moment.tracks.xyxy[row]).reshape(2, 2).mean(axis=0)
-        return np.asarray(way / (pts_s - moment.pts_s), np.float32)
+        return np.asarray(_way(moment.tracks.xyxy[row], box) / (pts_s - moment.pts_s), np.float32)
 
-    def _next_hit(self, key: NDArray[np.int64]) -> tuple[int, F32 | None, float]:
-        """Frames until track `key` (1,) is seen again, its box there and when; no box if it is not within what is held."""
-        for ahead, later in enumerate(self._moments, 1):
+    def _next_hit(self, key: NDArray[np.int64], after: int = 0) -> tuple[int, F32 | None, float]:
+        """Frames from `after` until track `key` (1,) is seen again, its box there and when; no box if that is not held."""
+        for ahead, later in enumerate(itertools.islice(self._moments, after, None), 1):
             row = int(later.row_of(key, later.tracks.seen)[0])
             if row >= 0:
                 return ahead, later.tracks.xyxy[row], later.pts_s
@@ -182,8 +204,12 @@ class Lookback(Generic[T]):
         for life in self._lives.values():
             life.frames_ago += 1
         for row in np.flatnonzero(found).tolist():
-            life = self._lives[int(moment.key[row])]
-            life.box, life.pts_s, life.frames_ago = moment.tracks.xyxy[row], moment.pts_s, 0
+            life, box = self._lives[int(moment.key[row])], moment.tracks.xyxy[row]
+            soon = life.frames_ago <= LONGEST_GAP and moment.pts_s > life.pts_s
+            life.came_xy = None
+            if life.box is not None and soon:
+                life.came_xy = _way(life.box, box) / (moment.pts_s - life.pts_s)
+            life.box, life.pts_s, life.frames_ago = box, moment.pts_s, 0
         for key in moment.tracks.ended.tolist():
             self._lives.pop(key, None)
 
@@ -191,6 +217,11 @@ class Lookback(Generic[T]):
     def _small(tracks: Tracks) -> Bool:
         wh = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
         return np.asarray(np.sqrt(np.maximum(wh[:, 0] * wh[:, 1], 0)) < PLAIN_PX)
+
+
+def _way(box: F32, other: F32) -> F32:
+    """From the middle of one to that of the other, px."""
+    return np.asarray((other - box).reshape(2, 2).mean(axis=0))
 
 
 def _in_order(tracks: Tracks) -> Tracks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,13 +31,24 @@ def track(box: Any, *, velocity: Any = (0, 0), state: int = CONFIRMED, age_s: fl
     return Tracks(one, one, boxes(box), speed, flat, one.astype(np.int32), kind, age, one.astype(np.int32))
 
 
-def looks(per_frame: Any, *, tracks: Tracks | None = None, fps: float = 25.0) -> list[bool]:
+def looks(
+    per_frame: Any,
+    *,
+    tracks: Tracks | None = None,
+    fps: float = 25.0,
+    strength: float | None = None,
+    movers: bool = True,
+) -> list[bool]:
     """For each frame with those moving regions: whether a tile was run for them (or the track)."""
     config = TilesConfig(look="motion", sweep_s=1000)
-    look = TileScheduler(config, make_plan=functools.partial(plan_tiles, input_wh=(320, 320), config=config))
+    look = TileScheduler(
+        config, make_plan=functools.partial(plan_tiles, input_wh=(320, 320), config=config), movers=movers
+    )
     ran = []
     for i, regions in enumerate(per_frame):
         motion = Motion(PICTURE.luma, regions=boxes(*regions), state="steady")
+        if strength is not None:
+            motion = replace(motion, strength=np.full(len(regions), strength, np.float32))
         plan = look(Frame("s", i, i / fps, PICTURE, 0.0), motion, tracks or Tracks.empty())
         ran.append(bool((plan.why != WHY_SWEEP).any()))
     return ran
@@ -86,6 +98,16 @@ class TestLooks:
         gaps = np.diff(np.flatnonzero(ran))
         assert (np.diff(gaps) >= -1).all()
         assert gaps.max() == pytest.approx(LONGEST_FUTILE_S * 25, abs=1)
+
+    def test_for_movers_what_looks_like_a_ball_is_looked_at_wherever_it_shows_up(self) -> None:
+        """The network may miss it at first beside the player who strikes it, where all looks were in vain."""
+        place = [[[500, 500, 508, 508]]] * 50
+        assert all(looks(place, strength=0.5))
+        assert sum(looks(place, strength=0.05)) < 25
+
+    def test_for_movers_players_are_looked_at_more_often_than_for_others(self) -> None:
+        player = [[[500, 500, 560, 600]]] * 100
+        assert sum(looks(player)) > 1.5 * sum(looks(player, movers=False))
 
     def test_what_flies_is_looked_at_in_every_frame(self) -> None:
         assert all(looks([[[100 + 30 * i, 300, 108 + 30 * i, 308]] for i in range(50)]))

@@ -94,7 +94,7 @@ class TestLook:
         look = scheduler(look="motion", whole_frame=True)
         ran = [look(frame(i / 25), motion([100, 100, 110, 110]), NOTHING) for i in range(100)]
         whole = [i for i, plan in enumerate(ran) if (0, 0, *WH) in keys(plan)]
-        assert 4 <= len(whole) <= 8
+        assert 3 <= len(whole) <= 8  # in four seconds
         for i in whole:
             assert ran[i].why[keys(ran[i]).index((0, 0, *WH))] == WHY_SWEEP
 

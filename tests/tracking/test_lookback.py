@@ -104,6 +104,29 @@ def test_a_long_gap_of_a_small_thing_is_left_open() -> None:
     assert states(told(of(kinds), back=8)) == "cc" + "t" * (LONGEST_GAP + 1) + "c"
 
 
+def along(places, kinds) -> list[Tracks]:
+    return [rows((1, *kind, x)) for x, kind in zip(places, kinds)]
+
+
+@pytest.mark.parametrize("slowing", [0.0, 1.5])
+def test_a_gap_in_a_steady_flight_is_filled_however_fast_it_is(slowing: float) -> None:
+    places = [40.0 * index - slowing * index**2 for index in range(9)]
+    kinds = [SEEN, SEEN, SEEN, GUESS, GUESS, GUESS, SEEN, SEEN, SEEN]
+    frames = told(along(places, kinds), back=6)
+    assert states(frames) == "cccgggccc"
+    assert [float(frame.xyxy[0, 0]) for frame in frames] == pytest.approx(places, abs=4 * slowing + 1e-3)  # a chord
+
+
+def test_a_gap_is_left_open_where_the_track_went_on_with_something_else() -> None:
+    kinds = [SEEN, SEEN, SEEN, GUESS, GUESS, SEEN, SEEN]
+    came_slowly_and_is_far_off = [0.0, 2.0, 4.0, 0.0, 0.0, 90.0, 92.0]
+    assert states(told(along(came_slowly_and_is_far_off, kinds), back=6)) == "cccttcc"
+    struck_back = [0.0, 30.0, 60.0, 0.0, 0.0, 60.0, 30.0]
+    assert states(told(along(struck_back, kinds), back=6)) == "cccggcc"  # its mean velocity is none: so it is told
+    only_jitter = [0.0, 2.0, 4.0, 0.0, 0.0, 14.0, 10.0]
+    assert states(told(along(only_jitter, kinds), back=6)) == "cccggcc"
+
+
 def test_a_small_thing_that_does_not_come_back_is_not_told_where_it_might_be() -> None:
     assert states(told(of([SEEN, SEEN, GUESS, GUESS]))) == "cctt"
 
