@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from streamdet.metrics import StageTimer
-from streamdet.protocols import Detector, Lookback, Merger, MotionModel, Packer, Rules, Scheduler, Tracker
+from streamdet.protocols import Detector, Glimpse, Lookback, Merger, MotionModel, Packer, Rules, Scheduler, Tracker
 from streamdet.types import (
     F32,
     I64,
@@ -32,15 +32,15 @@ from streamdet.types import (
     Tracks,
 )
 
-__all__ = ["TILES_AT_ONCE", "Line", "Look", "Survey"]
+__all__ = ["TILES_AT_ONCE", "Ahead", "Line", "Survey"]
 
 TILES_AT_ONCE = 64  # in one packed batch: 133 MB at 416 px
 
 
-class Look(NamedTuple):
-    """A frame's motion, and the seconds it took."""
+class Ahead(NamedTuple):
+    """What is known of a frame's motion before its turn, and the seconds it took."""
 
-    motion: Motion
+    glimpse: Glimpse | None
     spent_s: float
 
 
@@ -88,23 +88,15 @@ class Line:
     _merged: Detections = field(default_factory=Detections.empty)
     _weak: Detections = field(default_factory=Detections.empty)
 
-    @property
-    def may_look_ahead(self) -> bool:
-        """Motion may already see the next frame: without a network nobody reads its planes, which the next call changes."""
-        return self.detector.input is None
-
-    def look(self, frame: Frame) -> Look:
-        """The frame's motion and the time it took: the first stage, apart where the rest follows on another thread."""
+    def glimpse(self, frame: Frame) -> Ahead:
+        """What of the frame's motion needs nothing but the frame before: for another thread, in order, before its turn."""
         started_s = time.perf_counter()
-        motion = self.motion_model(frame)
-        return Look(motion, time.perf_counter() - started_s)
+        glimpse = self.motion_model.glimpse(frame)
+        return Ahead(glimpse, time.perf_counter() - started_s)
 
-    def process(self, frame: Frame, look: Look | None = None) -> list[Result]:
-        """One frame of a recording, straight through; gives the Results that are final now: those of a few frames ago.
-
-        `look`: the frame's own, if that was taken ahead.
-        """
-        survey = self.survey(frame, look)
+    def process(self, frame: Frame, ahead: Ahead | None = None) -> list[Result]:
+        """One frame of a recording, straight through; gives the Results that are final now: those of a few frames ago."""
+        survey = self.survey(frame, ahead)
         tiles, found = survey.tiles, None
         if tiles is not None:
             self._ran(survey, tiles)
@@ -118,10 +110,12 @@ class Line:
         """The last frames of a recording: nothing follows them."""
         return [self._conclude(*final) for final in self.lookback.flush()]
 
-    def survey(self, frame: Frame, look: Look | None = None) -> Survey:
+    def survey(self, frame: Frame, ahead: Ahead | None = None) -> Survey:
         """The frame's motion and where to look; nothing is promised to be run yet."""
-        motion, spent_s = look or self.look(frame)
+        glimpse, spent_s = ahead or (None, 0.0)
         self.timer.add("motion", spent_s)
+        with self.timer("motion"):
+            motion = self.motion_model(frame, glimpse)
         if motion.state == "repeat":  # an exact repeat holds what was found in the frame it repeats
             return Survey(frame, motion, None)
         with self.timer("schedule"):

@@ -30,6 +30,7 @@ __all__ = [
     "Detector",
     "DeviceScene",
     "EventLog",
+    "Glimpse",
     "Merger",
     "MotionModel",
     "Packer",
@@ -67,10 +68,27 @@ class Source(_Managed, Protocol):
     def close(self) -> None: ...
 
 
-class MotionModel(Protocol):
-    """Stateful per stream; called once per frame, in order. A new epoch or frame size starts afresh."""
+class Glimpse(NamedTuple):
+    """What two frames alone tell, whatever was before: ahead of the later one's turn in a motion model.
 
-    def __call__(self, frame: Frame) -> Motion: ...
+    ``luma`` of the frame, rows together; of the one ``before`` it (None: there is none of this size); ``change``: the largest
+    difference of the two by block of 16 px; a coarse ``sample``, as `streamdet.motion.light.sample` takes it.
+    """
+
+    luma: U8
+    before: U8 | None
+    change: U8 | None
+    sample: I16
+
+
+class MotionModel(Protocol):
+    """Stateful per stream; called once per frame, in order. A new epoch or frame size starts afresh.
+
+    ``glimpse`` may be called ahead, on another thread, with the same frames; what it gives is only a shortcut.
+    """
+
+    def __call__(self, frame: Frame, glimpse: Glimpse | None = None) -> Motion: ...
+    def glimpse(self, frame: Frame) -> Glimpse | None: ...
 
 
 class Seen(NamedTuple):

@@ -4,8 +4,8 @@
 
     capture thread --Mailbox--> the caller's thread: Line --Mailbox--> one thread per sink
 
-A file blocks (every frame); a live source drops (newest wins, counted). Without a network, the motion of a file's frames is
-computed on the capture thread, ahead of what follows it.
+A file blocks (every frame); a live source drops (newest wins, counted). What of the motion of a file's frames needs no Python
+is computed on the capture thread, ahead of what follows it: the rest would only wait there for the interpreter.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from streamdet.errors import SourceLostError
-from streamdet.line import Line, Look, Survey
+from streamdet.line import Ahead, Line, Survey
 from streamdet.mailbox import Closed, Mailbox
 from streamdet.metrics import Rate, Recent, StageTimer
 from streamdet.protocols import Sink, Source
@@ -91,8 +91,7 @@ class Stream:
         self.last_captured_s: float | None = None
         self._max_frames = max_frames
         self._pace = Pace(fps if self.live else None)
-        self._looks_ahead = not self.live and line.may_look_ahead
-        self._inbox: Mailbox[tuple[Frame, Look | None]] = Mailbox(
+        self._inbox: Mailbox[tuple[Frame, Ahead | None]] = Mailbox(
             1 if self.live or source.info.still else CAPTURE_AHEAD, newest_wins=self.live
         )
         behind = 1 if source.info.still else SINK_BEHIND  # a still may be 200 MB
@@ -163,16 +162,16 @@ class Stream:
             raise Closed
         return False
 
-    def take(self) -> tuple[Frame, Look | None] | None:
-        """The next frame if one is waiting, with the look at it if that was taken ahead. Raises Closed at the end."""
+    def take(self) -> tuple[Frame, Ahead | None] | None:
+        """The next frame if one is waiting, with what is known of it ahead. Raises Closed at the end."""
         with contextlib.suppress(TimeoutError):
-            frame, look = self._inbox.get(timeout_s=0)
-            return (replace(frame, dropped=self.dropped) if self.live else frame), look
+            frame, ahead = self._inbox.get(timeout_s=0)
+            return (replace(frame, dropped=self.dropped) if self.live else frame), ahead
         return None
 
-    def process(self, frame: Frame, look: Look | None = None) -> list[Result]:
+    def process(self, frame: Frame, ahead: Ahead | None = None) -> list[Result]:
         """A recording's frame straight through the Line; what is final goes to the sinks."""
-        return [self._publish_later(result) for result in self.line.process(frame, look)]
+        return [self._publish_later(result) for result in self.line.process(frame, ahead)]
 
     def drain(self) -> list[Result]:
         """The last frames of a recording, to the sinks; none if these have failed."""
@@ -262,8 +261,7 @@ class Stream:
                 self.last_captured_s = frame.captured_s
                 if not self._pace(frame):
                     continue
-                look = self.line.look(frame) if self._looks_ahead else None  # beside the tracking of the frame before
-                self._inbox.put((frame, look))
+                self._inbox.put((frame, None if self.live else self.line.glimpse(frame)))
                 self._arrived.set()
                 taken += 1
         except Closed:

@@ -18,6 +18,7 @@ from streamdet.motion.activity import BLOCK_PX, BlockMaxima, BlockNoise, toleran
 from streamdet.motion.align import warp
 from streamdet.motion.background import Background, Patch
 from streamdet.motion.camera import Camera
+from streamdet.motion.glimpse import Glimpser, rows_together
 from streamdet.motion.history import History
 from streamdet.motion.judge import judge
 from streamdet.motion.light import Relight, Spectrum, fit_light, sample
@@ -25,9 +26,10 @@ from streamdet.motion.regions import find_regions
 from streamdet.motion.repeats import Repeats
 from streamdet.motion.shapes import Planes, Shapes
 from streamdet.motion.strength import describe, strength_of
+from streamdet.protocols import Glimpse
 from streamdet.types import F32, I16, U8, Bool, Frame, Motion, MotionState
 
-__all__ = ["MotionModel", "Scene", "rows_together"]
+__all__ = ["MotionModel", "Scene"]
 
 _HOLD = 5.0  # background time constants after which what stands still is part of the scene
 _SIGMAS_PER_LEVEL = 3.0  # the largest of 256 noisy pixels lies about three sigma out
@@ -46,8 +48,13 @@ class MotionModel:
     def __init__(self, config: MotionConfig | None = None) -> None:
         self._config = config or MotionConfig()
         self._scene: Scene | None = None
+        self._glimpser = Glimpser()
 
-    def __call__(self, frame: Frame) -> Motion:
+    def glimpse(self, frame: Frame) -> Glimpse | None:
+        """Ahead of the call with `frame`, on whatever thread, in order. None of a still."""
+        return self._glimpser(frame)
+
+    def __call__(self, frame: Frame, glimpse: Glimpse | None = None) -> Motion:
         """What changed in `frame`. The planes are valid until the next call."""
         if frame.still:
             self._scene = None
@@ -55,7 +62,7 @@ class MotionModel:
             return Motion(luma=np.zeros((0, 0), np.uint8) if windowed else frame.picture.luma)
         scene = self._scene
         if scene is not None and scene.epoch == frame.epoch and scene.wh == frame.wh:
-            motion = scene.look(frame)
+            motion = scene.look(frame, glimpse)
             if motion is not None:
                 return motion
         self._scene = self._begin(frame)
@@ -101,10 +108,10 @@ class Scene:
         """The Motion of the frame it began with."""
         return Motion(luma=self._picture.luma, state=state)
 
-    def look(self, frame: Frame) -> Motion | None:
+    def look(self, frame: Frame, glimpse: Glimpse | None = None) -> Motion | None:
         """The Motion of `frame`, or None if it begins another scene."""
-        luma, dt_s = self._bring(frame), self._elapsed(frame)
-        change, now = self._changed(luma), self._sampled(luma)
+        luma, dt_s = self._bring(frame, glimpse), self._elapsed(frame)
+        change, now = self._glimpsed(glimpse) or (self._changed(luma), self._sampled(luma))
         since = Spectrum(now, self._sample)
         if self._last is not None and self._repeats(since.mean(), change, self._last, dt_s):
             return replace(self._last, luma=self._shown(frame), state="repeat")
@@ -213,8 +220,14 @@ class Scene:
         self._background = Background(luma, self._config.background_s)
         return sample(luma)
 
-    def _bring(self, frame: Frame) -> U8:
-        return rows_together(frame.picture.luma)
+    def _bring(self, frame: Frame, glimpse: Glimpse | None) -> U8:
+        return rows_together(frame.picture.luma) if glimpse is None else glimpse.luma
+
+    def _glimpsed(self, glimpse: Glimpse | None) -> tuple[U8, I16] | None:
+        """Change and sample, if they were taken ahead against the very frame that is the preceding one here."""
+        if glimpse is None or glimpse.change is None or glimpse.before is not self._previous:
+            return None
+        return glimpse.change, glimpse.sample
 
     def _changed(self, luma: U8) -> U8:
         return self._maxima(luma, self._previous)
@@ -283,12 +296,3 @@ class Scene:
             camera.anchor_here()
         seen = camera.seen_from_anchor(update.luma, background.plane)
         background.update(seen, 3 * update.dt_s, np.zeros_like(update.frozen))  # resampling blurs: follow faster
-
-
-def rows_together(luma: U8) -> U8:
-    """The plane with pixels of a row side by side in memory, as OpenCV wants them (upright video is a view as it is)."""
-    if luma.strides[1] == 1:
-        return luma
-    if luma.strides[0] == 1:
-        return np.asarray(cv2.transpose(luma.T), np.uint8)
-    return np.ascontiguousarray(luma)

@@ -18,7 +18,7 @@ from streamdet.motion.background import Background, Turns
 from streamdet.motion.light import grid_of
 from streamdet.motion.model import MotionModel, Scene
 from streamdet.motion.shapes import Planes
-from streamdet.protocols import DeviceScene, Seen
+from streamdet.protocols import DeviceScene, Glimpse, Seen
 from streamdet.types import I16, U8, Bool, Frame, Motion, MotionState
 
 __all__ = ["DeviceMotionModel"]
@@ -39,7 +39,10 @@ class DeviceMotionModel(MotionModel):
         self._device = device
         self._here = here
 
-    def __call__(self, frame: Frame) -> Motion:
+    def glimpse(self, frame: Frame) -> None:
+        """Nothing: the planes are not here."""
+
+    def __call__(self, frame: Frame, glimpse: Glimpse | None = None) -> Motion:
         """What changed in `frame`. Its planes are ``on_device``, but while the camera moves."""
         with self._here():
             return super().__call__(frame)
@@ -65,10 +68,10 @@ class _OnDevice(Scene):
     def _open(self, frame: Frame) -> I16:
         return self._device.begin(frame.picture, grid_of(frame.wh[::-1]))
 
-    def _bring(self, frame: Frame) -> U8:
+    def _bring(self, frame: Frame, glimpse: Glimpse | None) -> U8:
         """The picture is seen, and the background has learnt from the frame before, which no decision could stop."""
         if self._down:
-            return super()._bring(frame)
+            return super()._bring(frame, None)
         update, self._update = self._update, None
         self._seen = self._device.see(
             frame.picture,

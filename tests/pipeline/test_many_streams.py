@@ -116,7 +116,7 @@ def stream_of(
 ) -> Stream:
     like_always: Any = Nothing()
     line = Line(
-        motion_model=lambda frame: Motion(frame.picture.luma),
+        motion_model=lambda frame, glimpse: Motion(frame.picture.luma),  # type: ignore[arg-type]
         scheduler=Wants(wants),
         packer=lambda frame, motion, tiles: TileBatch(np.zeros((len(tiles), 1)), tiles, frame, motion),
         detector=detector,  # type: ignore[arg-type]

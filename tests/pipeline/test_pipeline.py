@@ -72,15 +72,22 @@ class Stage:
     def __init__(self, *, fail_in: str = "", work_s: float = 0.0) -> None:
         self.fail_in, self.work_s = fail_in, work_s
         self.seen: list[int] = []
+        self.glimpsed = 0
         self.finished = 0
 
     def _at(self, stage: str, frame: Frame) -> None:
         if stage == self.fail_in and frame.index == 3:
             raise RuntimeError(f"{stage} broke")
 
-    def motion(self, frame: Frame) -> Motion:
+    def motion(self, frame: Frame, glimpse: int | None) -> Motion:
         self._at("motion", frame)
+        assert glimpse in (frame.index, None)
+        self.glimpsed += glimpse is not None
         return Motion(frame.picture.luma)
+
+    def glimpse(self, frame: Frame) -> int:
+        self._at("glimpse", frame)
+        return frame.index
 
     def wanted(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
         self._at("schedule", frame)
@@ -177,6 +184,15 @@ class Basket:
 def make(camera: Any, stage: Stage | None = None, sinks: list[Any] | None = None, held: int = 0, **options: Any) -> Any:
     stage = stage or Stage()
 
+    class Motions:
+        def __call__(self, frame: Frame, glimpse: Any = None) -> Motion:
+            assert stage is not None
+            return stage.motion(frame, glimpse)
+
+        def glimpse(self, frame: Frame) -> Any:
+            assert stage is not None
+            return stage.glimpse(frame)
+
     class Parts:
         def update(self, *args: Any) -> Tracks:
             assert stage is not None
@@ -193,7 +209,7 @@ def make(camera: Any, stage: Stage | None = None, sinks: list[Any] | None = None
         if isinstance(camera, Exception):
             raise camera
         line = Line(
-            motion_model=stage.motion, scheduler=stage, packer=stage.pack, detector=stage, merger=Merging(),  # type: ignore[arg-type]
+            motion_model=Motions(), scheduler=stage, packer=stage.pack, detector=stage, merger=Merging(),  # type: ignore[arg-type]
             tracker=Parts(), lookback=Lookback(held, movers=False),
             rules=NoRules(stage), keep=lambda wh, xyxy: None, painter=lambda result: GREY,
         )  # fmt: skip
@@ -249,7 +265,7 @@ def test_a_file_gives_every_frame_in_order_to_every_sink() -> None:
         assert sink.exited
 
 
-@pytest.mark.parametrize("stage", ["motion", "schedule", "pack", "detect", "merge", "track", "rules"])
+@pytest.mark.parametrize("stage", ["glimpse", "motion", "schedule", "pack", "detect", "merge", "track", "rules"])
 def test_a_stage_that_raises_ends_the_run_with_its_error(stage: str) -> None:
     sink = Basket()
     _, error = run_to_end(Pipeline([make(Camera(count=10_000), Stage(fail_in=stage), [sink])]))
