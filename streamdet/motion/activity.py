@@ -13,7 +13,7 @@ import numpy as np
 
 from streamdet.types import U8
 
-__all__ = ["BLOCK_PX", "BlockMaxima", "BlockNoise", "enlarged", "maxima_along", "tolerant_difference"]
+__all__ = ["BLOCK_PX", "BlockMaxima", "BlockNoise", "components", "enlarged", "maxima_along", "tolerant_difference"]
 
 BLOCK_PX = 16
 _STRIPE_PX = 128
@@ -60,6 +60,17 @@ class BlockMaxima:
 def enlarged(blocks: Any, side: int) -> Any:
     """Every value of a small map as a square of `side` x `side`."""
     return np.repeat(np.repeat(blocks, side, axis=1), side, axis=0)
+
+
+def components(mask: Any) -> tuple[int, Any, Any]:
+    """How many parts of a (H,W) mask hang together, the background counted; (H,W) which each pixel is of; `cv2`'s stats of each.
+
+    With labels of 16 bits where they suffice: OpenCV gathers its stats more than twice as fast then.
+    """
+    most = -(-mask.shape[0] // 2) * -(-mask.shape[1] // 2)  # one in a square of four
+    kind = cv2.CV_16U if most < 1 << 16 else cv2.CV_32S
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8, ltype=kind)
+    return count, labels, stats
 
 
 def maxima_along(rows: U8, count: int) -> U8:

@@ -12,7 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from streamdet.motion.activity import BLOCK_PX
+from streamdet.motion.activity import BLOCK_PX, components
 from streamdet.motion.glance import Glance, Pixels, look
 from streamdet.motion.shapes import Planes, Shapes, Window
 from streamdet.motion.sheet import Group, Sheet
@@ -55,7 +55,7 @@ def _groups(planes: Planes, active: Bool) -> list[Group]:
     """Px boxes round groups of active blocks, and which blocks in each are the group's own."""
     height, width = planes.luma.shape
     grown = cv2.dilate(active.astype(np.uint8), _KERNEL)
-    count, groups, stats, _ = cv2.connectedComponentsWithStats(grown, connectivity=8)
+    count, groups, stats = components(grown)
     boxes = stats[1:, :4].astype(np.int64)
     if count - 1 > _MOST_WINDOWS or (boxes[:, 2] * boxes[:, 3]).sum() > _LARGE_SHARE * active.size:
         boxes, groups = np.array([[0, 0, active.shape[1], active.shape[0]]]), np.asarray(grown, np.int32)
@@ -220,7 +220,7 @@ def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> tuple[
         if bound * factor > 200:
             break
         high = value > int(bound * factor)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(high.view(np.uint8), connectivity=8)
+        count, labels, stats = components(high.view(np.uint8))
         if count <= 1:
             break
         small = stats[:, 2:4].max(1) <= limit

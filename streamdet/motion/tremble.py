@@ -21,6 +21,8 @@ __all__ = ["stand_out"]
 _SHARE = 0.1
 _EVERY, _FEW = 7, 16  # pixels tried first of a region of more than a few
 _CLEAR = 0.75  # ... and then those that differ by so much of the region's contrast
+_Flat = tuple[U8, int]
+
 _AT_ONCE = 30_000  # pixels; for more it is cheaper to compute whole windows
 
 
@@ -58,7 +60,9 @@ class _Trial:
         of = np.repeat(np.arange(len(glances)), [len(glance.group) for glance in glances])[rows]
         self._pool = np.array([glance.sheet.pool for glance in glances])[of]
         self._window = np.concatenate([glance.group + glance.first for glance in glances])[rows]
-        self._bounds = np.array([window.xyxy for glance in glances for window in glance.windows])[self._window]
+        bounds = np.array([window.xyxy for glance in glances for window in glance.windows])[self._window]
+        self._flat = flat(planes.luma), flat(planes.background)
+        self._bounds = [np.ascontiguousarray(bound) for bound in bounds.T]
 
     def __call__(self, contrast: F32) -> Bool:
         """(K,) whether each stands out."""
@@ -91,29 +95,27 @@ class _Trial:
         """(N,) whether regions `which` stand out, all their pixels tried."""
         row, nth = _each(self._counts[which])
         row, at = which[row], self._start[which][row] + nth
-        square = self._pool[row] ** 2
-        if square.sum() > _AT_ONCE:
+        pool = self._pool[row]
+        if np.square(pool).sum() > _AT_ONCE:
             out = self._whole(row, at)
         else:
-            pixel, nth = _each(square)
-            region = row[pixel]
-            side = self._pool[region]
-            out = np.logical_or.reduceat(
-                self._out(at[pixel], region, nth % side, nth // side), np.cumsum(square) - square
-            )
+            out = np.zeros(len(at), np.bool_)
+            for side in np.unique(pool).tolist():
+                mine = np.flatnonzero(pool == side)
+                out[mine] = self._out(at[mine], row[mine], 0, side)
         return np.asarray((np.bincount(row[out], minlength=len(self._counts)) >= self._needed)[which], np.bool_)
 
     def _enough(self, row: I64, at: I64) -> Bool:
         """(K,) whether enough of the places `at`, each of a region, stand out in the middle."""
-        middle = self._pool[row] // 2
-        out = self._out(at, row, middle, middle)
+        out = self._out(at, row, self._pool[row] // 2, 1)
         return np.asarray(np.bincount(row[out], minlength=len(self._counts)) >= self._needed, np.bool_)
 
-    def _out(self, at: I64, row: I64, right: I64, down: I64) -> Bool:
-        """(P,) whether the picture's pixel `right` and `down` of each place `at` stands out."""
+    def _out(self, at: I64, row: I64, inwards: Any, side: int) -> Bool:
+        """(P,) whether anything stands out in squares of `side` px, so far right and down of the places `at`."""
         p = self._pixels
-        slack = _slack(self._planes, p.x[at] + right, p.y[at] + down, self._bounds[row])
-        return np.asarray(slack > p.bound[at] // 2, np.bool_)
+        x, y = p.x.take(at) + inwards, p.y.take(at) + inwards
+        slack = _slack(self._flat, x, y, side, [bound.take(row) for bound in self._bounds])
+        return np.asarray(slack.reshape(side * side, -1).max(0) > p.bound.take(at) // 2, np.bool_)
 
     def _whole(self, row: I64, at: I64) -> Bool:
         """(P,) whether anything in the squares at these places stands out: their windows are computed whole."""
@@ -135,19 +137,48 @@ def _each(counts: I64) -> tuple[I64, I64]:
     return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-def _slack(planes: Planes, x: Any, y: Any, bounds: I64) -> U8:
-    """(P,) differences with slack at pixels, or the nearest in their windows' `bounds`, looking nowhere beyond these."""
-    x1, y1, x2, y2 = bounds.T
-    x, y = np.minimum(x, x2 - 1), np.minimum(y, y2 - 1)
-    columns = np.maximum(x - 1, x1), x, np.minimum(x + 1, x2 - 1)
-    background, pitch = flat(planes.background)
-    low: Any = None
-    high: Any = None
-    for line in (np.maximum(y - 1, y1) * pitch, y * pitch, np.minimum(y + 1, y2 - 1) * pitch):
-        for column in columns:
-            level = background.take(line + column)
-            low = level if low is None else np.minimum(low, level, out=low)
-            high = level.copy() if high is None else np.maximum(high, level, out=high)
-    luma, pitch = flat(planes.luma)
-    now = luma.take(y * pitch + x)
-    return np.asarray(np.maximum(now - np.minimum(high, now), low - np.minimum(low, now)), np.uint8)
+def _slack(planes: tuple[_Flat, _Flat], x: Any, y: Any, side: int, bounds: list[I64]) -> U8:
+    """(side, side, P) differences with slack in squares, given their corners, looking nowhere beyond `bounds` (x1, y1, x2, y2).
+
+    `planes`: picture and background.
+    """
+    (luma, other), (background, pitch) = planes
+    x1, y1, x2, y2 = bounds
+    if side == 1:
+        x, y = np.minimum(x, x2 - 1), np.minimum(y, y2 - 1)
+    inside = (x > x1) & (y > y1) & (x + side < x2) & (y + side < y2)
+    near = _taken(background, pitch, (y - 1) * pitch + (x - 1), side + 2)
+    rest = np.flatnonzero(~inside)
+    beyond: Any = None
+    if len(rest):
+        step = np.arange(-1, side + 1)[:, None]
+        columns, lines = x[rest] + step, y[rest] + step
+        beyond = (columns >= x2[rest])[None, 1:-1] | (lines >= y2[rest])[1:-1, None]
+        columns, lines = np.clip(columns, x1[rest], x2[rest] - 1), np.clip(lines, y1[rest], y2[rest] - 1)
+        near[:, :, rest] = background.take(lines[:, None] * pitch + columns)
+    low, high = _extremes(near, side)
+    now = _taken(luma, other, y * other + x, side)
+    slack = np.maximum(now - np.minimum(high, now), low - np.minimum(low, now))
+    if beyond is not None:
+        slack[:, :, rest] *= ~beyond  # no pixels of the picture, or of another window
+    return np.asarray(slack, np.uint8)
+
+
+def _taken(plane: U8, pitch: int, corner: I64, side: int) -> U8:
+    """(side, side, P) levels of squares, given the places of their corners in a flat plane; of what lies beyond it, any."""
+    found = np.empty((side, side, len(corner)), np.uint8)
+    for down in range(side):
+        for right in range(side):
+            plane[down * pitch + right :].take(corner, mode="clip", out=found[down, right])
+    return found
+
+
+def _extremes(near: U8, side: int) -> tuple[U8, U8]:
+    """The lowest and the highest of each 3x3 neighbourhood, (side, side, P) each."""
+    found = []
+    for least in (np.minimum, np.maximum):
+        line = least(near[:, :side], near[:, 1 : side + 1])
+        least(line, near[:, 2:], out=line)
+        both = least(line[:side], line[1 : side + 1])
+        found.append(np.asarray(least(both, line[2:], out=both), np.uint8))
+    return found[0], found[1]
