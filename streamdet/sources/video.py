@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from streamdet.config import SourceConfig
 from streamdet.errors import SourceLostError, SourceOpenError, redact
+from streamdet.sources.behind import open_behind
 from streamdet.sources.clock import MediaClock, utc_now
 from streamdet.sources.decode import Decoder, Opened
 from streamdet.sources.hardware import accelerator
@@ -285,6 +286,7 @@ def _set_up(container: InputContainer, video: VideoStream, *, live: bool) -> Non
             video.codec_context.flags |= Flags.low_delay
     else:
         video.thread_type = "AUTO"
+        open_behind(video.codec_context)
 
 
 def _is_live(container: InputContainer, uri: str, format: str | None) -> bool:
