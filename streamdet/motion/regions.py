@@ -171,25 +171,32 @@ def _with_details(whole: Shapes, found: I64, glances: list[Glance], limit_px: fl
     """All regions, then the details of the large ones that move; and the glance of each."""
     long = (whole.xyxy[:, 2:] - whole.xyxy[:, :2]).max(1, initial=0)
     rows = np.flatnonzero((long > _DETAILS_ABOVE_PX) & (whole.moving > 0.02))
-    if not len(rows):
+    parts: list[tuple[Any, ...]] = []
+    for row in rows.tolist():
+        parts += _details(whole, row, glances[found[row]], limit_px)
+    if not parts:
         return whole, found
-    pool = np.array([glance.sheet.pool for glance in glances], np.float32)[found]
-    parts = [_details(whole, row, glances[found[row]], limit_px) for row in rows.tolist()]
-    counts = [len(part[0]) for part in parts]
-    of = np.repeat(rows, counts)
-    box, area, peak, ratio, prominence = (np.concatenate([part[k] for part in parts]) for k in range(5))
-    pool = pool[of]
-    one, area = np.ones(len(of), np.float32), area * pool**2
+    counts = [len(part[1]) for part in parts]
+    of, bound, level = (np.repeat(np.array([part[k] for part in parts]), counts) for k in (0, 4, 5))
+    box, area, peak = (np.concatenate([part[k] for part in parts]) for k in (1, 2, 3))
+    order = np.lexsort((-peak * np.sqrt(area), of))  # the clearest of each
+    first = np.searchsorted(of[order], of[order])
+    rank = np.arange(len(order)) - first
+    best = order[rank < _MOST_DETAILS]
+    of, bound, level, box, area, peak = (column[best] for column in (of, bound, level, box, area, peak))
+    pool = np.array([glance.sheet.pool for glance in glances], np.float32)[found[of]]
+    one, size = np.ones(len(of), np.float32), area.astype(np.float32) * pool**2
+    xyxy = np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1).astype(np.float32) * pool[:, None]
     details = Shapes(
-        xyxy=(box * pool[:, None] + whole.xyxy[of][:, [0, 1, 0, 1]]).astype(np.float32),
-        area=area,
-        core=area,
-        contrast=peak,
-        ratio=ratio,
+        xyxy=(xyxy + whole.xyxy[of][:, [0, 1, 0, 1]]).astype(np.float32),
+        area=size,
+        core=size,
+        contrast=peak.astype(np.float32),
+        ratio=(peak / bound).astype(np.float32),
         moving=one,
         sign=one,
-        prominence=prominence,
-        rank=np.concatenate([np.arange(count, dtype=np.int32) for count in counts]),
+        prominence=(peak / level).astype(np.float32),
+        rank=rank[rank < _MOST_DETAILS].astype(np.int32),
         parent=whole.area[of],
         around=one,
         around_now=one,
@@ -199,23 +206,23 @@ def _with_details(whole: Shapes, found: I64, glances: list[Glance], limit_px: fl
     return Shapes.concat([whole, details]), np.concatenate([found, found[of]])
 
 
-def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> tuple[F32, F32, F32, F32, F32]:
+def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> list[tuple[Any, ...]]:
     """Small regions inside a large one, row `row` of `whole`, that stand out at a higher level: a ball before a player.
 
     The threshold is doubled until parts no larger than `limit_px` come apart (a component tree with four levels).
-    Only what moved here and now counts. Returns boxes (N,4), in (pooled) pixels from the large one's corner, areas in those, and
-    contrast, ratio and prominence as in Shapes.
+    Only what moved here and now counts. Returns for each level at which there are some: `row`, x, y, w, h (N,4) in (pooled)
+    pixels from the large one's corner, areas in those, contrast (each (N,)), the large one's threshold, and the level.
     """
     sheet, number = glance.sheet, int(whole.window[row]) - glance.first
     limit = limit_px / sheet.pool
-    x1, y1, x2, y2 = _on_sheet(whole.xyxy[row : row + 1], sheet, np.array([number]))[0].tolist()
+    x1, y1, x2, y2 = sheet.here(whole.xyxy[row].tolist(), number)
     left, top = sheet.bounds[number, :2].tolist()
     own = (glance.windows[number].labels[y1 - top : y2 - top, x1 - left : x2 - left] == whole.label[row]).view(np.uint8)
     own &= glance.mask[y1:y2, x1:x2]  # 1, and 255 of those
     value = np.asarray(glance.now[y1:y2, x1:x2] * own, np.uint8)
     bound = float(cv2.mean(glance.level[y1:y2, x1:x2], own)[0])
     line = value.ravel()
-    parts: list[tuple[Any, Any, Any, Any]] = []
+    parts: list[tuple[Any, ...]] = []
     for factor in (1, 2, 4, 8):
         if bound * factor > 200:
             break
@@ -233,23 +240,8 @@ def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> tuple[
                 weight = line.take(at).astype(np.float32)
                 mass, square = np.bincount(flat, weight, count), np.bincount(flat, weight * weight, count)
                 peak = (square / np.maximum(mass, 1))[rows]
-                parts.append((stats[rows, :4], stats[rows, 4], peak, peak / (bound * factor)))
+                parts.append((row, stats[rows, :4], stats[rows, 4], peak, bound, bound * factor))
             if small[1:].all():
                 break
             line[at[small[flat]]] = 0
-    if not parts:
-        none = np.zeros(0, np.float32)
-        return np.zeros((0, 4), np.float32), none, none, none, none
-    box, area, peak, prominence = (
-        parts[0] if len(parts) == 1 else (np.concatenate([p[k] for p in parts]) for k in range(4))
-    )
-    order = np.argsort(-peak * np.sqrt(area), kind="stable")[:_MOST_DETAILS]
-    box, area, peak, prominence = box[order].astype(np.float32), area[order], peak[order], prominence[order]
-    box[:, 2:] += box[:, :2]
-    return (
-        box,
-        area.astype(np.float32),
-        peak.astype(np.float32),
-        (peak / bound).astype(np.float32),
-        prominence.astype(np.float32),
-    )
+    return parts

@@ -6,6 +6,7 @@ reaches. A sheet of one window is that window: a view, nothing is copied.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,13 @@ class Sheet:
             h, w = group.own.shape
             sheet[where] = blocks[row : row + h, column : column + w]
         return sheet
+
+    def here(self, xyxy: Sequence[float], number: int) -> tuple[int, int, int, int]:
+        """From px of the frame, in group `number`, to pixels of the sheet."""
+        right, down = self.shift[number].tolist()
+        x1, y1, x2, y2 = xyxy  # only the far corner of a last, partial pixel is no multiple of `pool`
+        near = int(x1 - right) // self.pool, int(y1 - down) // self.pool
+        return *near, -(-int(x2 - right) // self.pool), -(-int(y2 - down) // self.pool)
 
     def enlarged(self, blocks: U8) -> U8:
         """A block map of the sheet as one value per (pooled) pixel."""
