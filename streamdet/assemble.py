@@ -320,6 +320,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     from streamdet.motion.model import MotionModel
     from streamdet.rules.engine import RulesEngine
     from streamdet.tiles.plan import keep_mask
+    from streamdet.tracking.belief import WARY_OF_NETWORKS
     from streamdet.tracking.lookback import Lookback
     from streamdet.tracking.tracker import Tracker
 
@@ -335,7 +336,12 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
         packer=packer,
         detector=detector,
         merger=Merger(config.merge),
-        tracker=Tracker(config.tracker, threshold=detector.threshold, movers=movers),
+        tracker=Tracker(
+            config.tracker,
+            threshold=detector.threshold,
+            movers=movers,
+            wary=0.0 if detector.input is None else WARY_OF_NETWORKS,
+        ),
         lookback=Lookback(
             0 if info.live or still else held, movers=movers, least_hits=config.tracker.confirm_hits + HITS_MORE
         ),

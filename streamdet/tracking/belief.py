@@ -21,12 +21,28 @@ from numpy.typing import NDArray
 from streamdet.tracking.pairing import length_of, size_of
 from streamdet.types import COASTING, TENTATIVE
 
-__all__ = ["FIRM", "FOUND", "GONE", "PLAIN_PX", "belief", "foreseen", "hear", "hidden", "log_odds", "miss", "move"]
+__all__ = [
+    "FIRM",
+    "FOUND",
+    "GONE",
+    "PLAIN_PX",
+    "WARY_OF_NETWORKS",
+    "belief",
+    "foreseen",
+    "hear",
+    "hidden",
+    "log_odds",
+    "miss",
+    "move",
+]
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 FOUND, GONE = 0.0, -0.5  # belief from which a track is shown, and below which no more
+WARY_OF_NETWORKS = (
+    0.6  # more log odds asked of what a network takes for movers: calibrated on skies more than on crowds
+)
 FIRM = 2.0  # ... and from which one hit less will do
 PLAIN_PX = 16.0
 PLAIN_PER_PX = 0.25  # belief that each px of size beyond PLAIN_PX adds

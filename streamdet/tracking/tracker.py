@@ -74,14 +74,16 @@ class Tracker:
 
     `movers`: the detections are of small moving things and their scores about the chance to be right, so small tracks are to be
     doubted (:mod:`streamdet.tracking.belief`); a person or a sign standing still in a street is none. ``config.doubt`` overrides.
+    `wary`: log odds a small track has to be believed beyond an even chance.
 
     A repeated frame returns the rows of the preceding one. A still picture's detections above the threshold are its
     tracks, confirmed at once, and end with it. Ids go on counting over epochs, cuts and stills.
     """
 
-    def __init__(self, config: TrackerConfig, *, threshold: float, movers: bool = True) -> None:
+    def __init__(self, config: TrackerConfig, *, threshold: float, movers: bool = True, wary: float = 0.0) -> None:
         self._config = config
         self._doubts = movers if config.doubt is None else config.doubt
+        self._wary = wary
         self._threshold = threshold
         self._strong = threshold if config.high_score is None else config.high_score
         self._table = TrackTable()
@@ -321,7 +323,7 @@ class Tracker:
         candidate = (rows["state"] == TENTATIVE) & (rows["detection_row"] >= 0)
         worthy = candidate & (rows["hits"] >= config.confirm_hits) & proven & (moved | sure)
         if self._doubts and candidate.any():
-            believed = belief.belief(rows, self._now_s - rows["last_s"])
+            believed = belief.belief(rows, self._now_s - rows["last_s"]) - self._wary
             firm = (believed >= belief.FIRM) & (rows["evidence"] >= EVIDENCE_FIRM) & (size < belief.PLAIN_PX)
             firm &= rows["hits"] >= max(2, config.confirm_hits - 1)
             worthy = (worthy & (believed >= belief.FOUND)) | (candidate & firm)
@@ -364,7 +366,8 @@ class Tracker:
             return np.zeros(0, np.int64)
         gap = self._now_s - rows["last_s"]
         known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
-        rows["doubted"] = known & (belief.belief(rows, gap) < np.where(rows["doubted"], belief.FOUND, belief.GONE))
+        believed = belief.belief(rows, gap) - self._wary
+        rows["doubted"] = known & (believed < np.where(rows["doubted"], belief.FOUND, belief.GONE))
         rows["doubted_s"] = np.where(rows["doubted"], rows["doubted_s"] + self._step_s, 0.0)
         given_up = np.flatnonzero(rows["doubted_s"] > config.coast_s + config.relink_s)
         ended: NDArray[np.int64] = rows["key"][given_up]

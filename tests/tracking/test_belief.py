@@ -17,8 +17,8 @@ EMPTY = Detections.empty()
 class Scene:
     """Feeds a tracker, and keeps the books on what it has shown."""
 
-    def __init__(self, threshold: float = 0.25, **config) -> None:
-        self.tracker = Tracker(TrackerConfig(**config), threshold=threshold)
+    def __init__(self, threshold: float = 0.25, *, wary: float = 0.0, **config) -> None:
+        self.tracker = Tracker(TrackerConfig(**config), threshold=threshold, wary=wary)
         black = np.broadcast_to(np.uint8(0), (720, 1280))
         self.picture = Picture(black, bgr=np.broadcast_to(np.uint8(0), (720, 1280, 3)))
         self.index = -1
@@ -64,6 +64,17 @@ def test_the_mean_is_plain_at_first_and_forgets_later() -> None:
     for _ in range(60):
         belief.hear(rows, np.array([0]), -1.0, step_s=DT_S)
     assert rows["odds"][0] == pytest.approx(-1.0, abs=0.02)
+
+
+def test_who_is_wary_shows_what_scores_poorly_later_or_never_and_a_sure_thing_as_before() -> None:
+    def shown_of(score: float, wary: float) -> float:
+        scene = Scene(wary=wary)
+        for index in range(40):
+            scene.see(_boxes([100 + 6 * index, 300], score))
+        return scene.share_shown()
+
+    assert shown_of(0.4, 0.0) > shown_of(0.4, 0.6) > shown_of(0.4, 3.0) == 0
+    assert shown_of(0.9, 0.0) == shown_of(0.9, 0.6)
 
 
 @pytest.mark.parametrize("dt_s", [1 / 240, 1 / 30, 1.0])
