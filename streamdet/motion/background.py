@@ -54,7 +54,7 @@ class Background:
         self.plane: U8 = np.array(first, np.uint8, order="C")
         self._turns = turns or Turns(first.shape, seconds)
         shape = (min(_STRIPE_PX, len(first)), first.shape[1])
-        self._low, self._high, self._step = (np.empty(shape, np.uint8) for _ in range(3))
+        self._low, self._high, self._step = (np.zeros(shape, np.uint8) for _ in range(3))
 
     def update(self, luma: U8, dt_s: float, frozen: Bool) -> None:
         """Follow `luma` for `dt_s` seconds except in `frozen` blocks (of 16 px), where something stands before it."""
@@ -66,7 +66,8 @@ class Background:
     def _follow(self, luma: U8, rows: slice, levels: int, frozen: Bool) -> None:
         plane = self.plane[rows]
         low, high, step = self._low[: len(plane)], self._high[: len(plane)], self._step[: len(plane)]
-        step[:] = levels
+        if self._step[0, 0] != levels:
+            self._step[:] = levels
         cv2.subtract(plane, step, low)
         cv2.add(plane, step, high)
         cv2.min(luma[rows], high, high)

@@ -12,7 +12,7 @@ from streamdet.motion.shapes import Planes, Window
 from streamdet.motion.sheet import Group, Sheet, pooled
 from streamdet.types import F32, I32, I64, U8
 
-__all__ = ["Glance", "Pixels", "flat", "look", "slack_differences"]
+__all__ = ["Glance", "Pixels", "flat", "look", "slack_differences", "whole_levels"]
 
 _KERNEL = np.ones((3, 3), np.uint8)
 _NEAR = np.ones((7, 7), np.uint8)  # px within half the threshold count where one above it is this near
@@ -65,8 +65,11 @@ class Glance:
     out: U8 | None
 
 
-def look(planes: Planes, sheet: Sheet, threshold: F32, first: int) -> Glance | None:
-    """The differing pixels of a sheet's windows and how they hang together; None if there are none. `first`: windows before."""
+def look(planes: Planes, sheet: Sheet, threshold: U8, first: int) -> Glance | None:
+    """The differing pixels of a sheet's windows and how they hang together; None if there are none. `first`: windows before.
+
+    `threshold`: whole grey levels by block of the frame (see :func:`whole_levels`).
+    """
     level, half = _levels(sheet, threshold)
     change, past, loose = _differences(planes, sheet)
     near_core = cv2.dilate(cv2.compare(change, level, cv2.CMP_GT), _NEAR)
@@ -110,9 +113,14 @@ def _brighter(planes: Planes, x: I32, y: I32) -> U8:
     return np.asarray((luma.take(at) > then).view(np.uint8), np.uint8)
 
 
-def _levels(sheet: Sheet, threshold: F32) -> tuple[U8, U8]:
+def whole_levels(threshold: F32) -> U8:
+    """A block map of thresholds as they are compared with pixels."""
+    return np.clip(threshold, 2, 250).astype(np.uint8)
+
+
+def _levels(sheet: Sheet, threshold: U8) -> tuple[U8, U8]:
     """Threshold per (pooled) pixel of the sheet, and half of it; what is not the sheet's own to look at differs never."""
-    level = sheet.spread(np.clip(threshold, 2, 250).astype(np.uint8), between=255)
+    level = sheet.spread(threshold, between=255)
     half = level // np.uint8(2)
     level[~sheet.own] = half[~sheet.own] = 255
     return sheet.enlarged(level), sheet.enlarged(half)
@@ -137,15 +145,18 @@ def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8 | None]:
     dear = planes.tolerant or int(np.count_nonzero(sheet.own)) * BLOCK_PX**2 > _DEAR_PIXELS
     for group, part in zip(sheet.groups, sheet.parts, strict=True):
         place = group.place
-        now = planes.luma[place]
-        for then, found in ((planes.background[place], change[part]), (planes.previous[place], past[part])):
-            if planes.tolerant:
-                _slack_difference(now, then, group, sheet.pool, found)
-            else:
-                for here, inside in _strips(group, sheet.pool):
+        now, background, previous = planes.luma[place], planes.background[place], planes.previous[place]
+        strips = _strips(group, sheet.pool)
+        pairs = (background, change[part]), (previous, past[part])
+        if planes.tolerant:
+            for then, found in pairs:
+                _slack_difference(now, then, strips, sheet.pool, found)
+        else:
+            for here, inside in strips:
+                for then, found in pairs:
                     found[inside] = pooled(np.asarray(cv2.absdiff(now[here], then[here]), np.uint8), sheet.pool)
         if not dear:
-            _slack_difference(now, planes.background[place], group, sheet.pool, loose[part])
+            _slack_difference(now, background, strips, sheet.pool, loose[part])
     return change, past, None if dear else loose
 
 
@@ -155,13 +166,14 @@ def slack_differences(planes: Planes, sheet: Sheet, numbers: list[int]) -> U8:
     for number in numbers:
         group = sheet.groups[number]
         place = group.place
-        _slack_difference(planes.luma[place], planes.background[place], group, sheet.pool, loose[sheet.parts[number]])
+        strips, found = _strips(group, sheet.pool), loose[sheet.parts[number]]
+        _slack_difference(planes.luma[place], planes.background[place], strips, sheet.pool, found)
     return loose
 
 
-def _slack_difference(now: U8, then: U8, group: Group, pool: int, found: U8) -> None:
+def _slack_difference(now: U8, then: U8, strips: list[tuple[_Place, _Place]], pool: int, found: U8) -> None:
     """Fill in `found`, a group's (pooled) :func:`~streamdet.motion.activity.tolerant_difference`."""
-    for here, inside in _strips(group, pool):
+    for here, inside in strips:
         found[inside] = pooled(_tolerant_difference(now, then, here), pool)
 
 
@@ -200,6 +212,8 @@ def _tolerant_difference(now: U8, then: U8, here: _Place) -> U8:
 def flat(plane: U8) -> tuple[U8, int]:
     """The plane's memory as one line, to take single pixels from, and how far apart its rows are in it."""
     pitch = plane.strides[0]
+    if plane.flags.c_contiguous:
+        return plane.reshape(-1), plane.shape[1]
     if plane.strides[1] != 1 or pitch < plane.shape[1]:
         return np.ascontiguousarray(plane).ravel(), plane.shape[1]
     size = (plane.shape[0] - 1) * pitch + plane.shape[1]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from streamdet.motion.activity import BLOCK_PX, components
-from streamdet.motion.glance import Glance, Pixels, look
+from streamdet.motion.glance import Glance, Pixels, look, whole_levels
 from streamdet.motion.shapes import Planes, Shapes, Window
 from streamdet.motion.sheet import Group, Sheet
 from streamdet.motion.tremble import stand_out
@@ -40,8 +40,9 @@ def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float =
         return Shapes.concat([]), []
     glances: list[Glance] = []
     windows: list[Window] = []
+    level = whole_levels(threshold)
     for sheet in _sheets(_groups(planes, active)):
-        glance = look(planes, sheet, threshold, len(windows))
+        glance = look(planes, sheet, level, len(windows))
         if glance is not None:
             glances.append(glance)
             windows += glance.windows
@@ -137,8 +138,7 @@ def _with_surroundings(shapes: Shapes, found: I64, glances: list[Glance]) -> Sha
         now = cv2.bitwise_and(glance.mask, cv2.compare(glance.now, glance.half, cv2.CMP_GT))
         group = shapes.window[rows] - glance.first
         box, bounds = _on_sheet(shapes.xyxy[rows], glance.sheet, group), glance.sheet.bounds[group]
-        around[rows] = _ring_share(glance.mask, box, bounds)
-        around_now[rows] = _ring_share(np.asarray(now, np.uint8), box, bounds)
+        around[rows], around_now[rows] = _ring_shares([glance.mask, np.asarray(now, np.uint8)], box, bounds)
     return replace(shapes, around=around, around_now=around_now)
 
 
@@ -149,22 +149,27 @@ def _on_sheet(xyxy: F32, sheet: Sheet, group: I32) -> Any:
     return np.ceil(local / sheet.pool).astype(np.int64)  # only the far corner of a last, partial pixel is no multiple
 
 
-def _ring_share(mask: U8, inner: Any, bounds: Any) -> F32:
-    """(R,) share of set (255) pixels in a ring round each box, as wide as half the box and 3 px, within its `bounds`."""
-    total = cv2.integral(mask)
+def _ring_shares(masks: list[U8], inner: Any, bounds: Any) -> list[F32]:
+    """(R,) shares of set (255) pixels in a ring round each box, as wide as half the box and 3 px, within its `bounds`."""
     reach = 3 + (inner[:, 2:] - inner[:, :2]).max(1, keepdims=True) // 2
-    outer = np.concatenate([inner[:, :2] - reach, inner[:, 2:] + reach], 1)
-    outer = np.clip(outer, bounds[:, [0, 1, 0, 1]], bounds[:, [2, 3, 2, 3]])
+    low = np.maximum(inner[:, :2] - reach, bounds[:, :2])
+    high = np.minimum(inner[:, 2:] + reach, bounds[:, 2:])
 
-    def inside(box: Any) -> Any:
-        x1, y1, x2, y2 = box.T
-        return total[y2, x2] - total[y1, x2] - total[y2, x1] + total[y1, x1]
+    def size(low: Any, high: Any) -> Any:
+        return (high - low).prod(1)
 
-    def size(box: Any) -> Any:
-        return (box[:, 2] - box[:, 0]) * (box[:, 3] - box[:, 1])
+    def corners(low: Any, high: Any) -> Any:
+        (x1, y1), (x2, y2) = low.T, high.T
+        pitch = masks[0].shape[1] + 1
+        return y2 * pitch + x2, y1 * pitch + x2, y2 * pitch + x1, y1 * pitch + x1
 
-    share = (inside(outer) - inside(inner)) / 255 / np.maximum(size(outer) - size(inner), 1)
-    return np.asarray(share, np.float32)
+    ring = np.maximum(size(low, high) - size(inner[:, :2], inner[:, 2:]), 1)
+    places = np.stack([*corners(low, high), *corners(inner[:, :2], inner[:, 2:])])
+    shares = []
+    for mask in masks:
+        a, b, c, d, e, f, g, h = np.asarray(cv2.integral(mask)).ravel().take(places)
+        shares.append(np.asarray(((a - b - c + d) - (e - f - g + h)) / 255 / ring, np.float32))
+    return shares
 
 
 def _with_details(whole: Shapes, found: I64, glances: list[Glance], limit_px: float) -> tuple[Shapes, I64]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -138,5 +139,8 @@ def pooled(plane: U8, pool: int) -> U8:
     height, width = plane.shape
     if height % pool or width % pool:
         plane = np.pad(plane, ((0, -height % pool), (0, -width % pool)))
-    rows = np.maximum.reduce(plane.reshape(-1, pool, plane.shape[1]), axis=1)
-    return maxima_along(np.asarray(rows, np.uint8), pool)
+    lines = pool
+    while lines > 1:
+        plane = np.asarray(cv2.max(plane[::2], plane[1::2]), np.uint8)
+        lines //= 2
+    return maxima_along(plane, pool)

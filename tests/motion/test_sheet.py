@@ -113,7 +113,7 @@ def test_what_stands_out_against_every_pixel_tried(
         now = disc(now, (x, y), radius, 255 if radius % 2 else 0)
     planes = Planes(now, still, still)
     sheets = [Sheet([Group((0, 0, *wh), np.ones((32, 44), bool))], pool)]
-    glances = [glance for sheet in sheets if (glance := look(planes, sheet, np.full((32, 44), 14.0, np.float32), 0))]
+    glances = [glance for sheet in sheets if (glance := look(planes, sheet, np.full((32, 44), 14, np.uint8), 0))]
     counts, pixels = glances[0].count, glances[0].pixels
     start = np.cumsum(counts) - counts
     contrast = np.maximum.reduceat(pixels.value, start).astype(np.float32)
