@@ -324,7 +324,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     from streamdet.tracking.lookback import Lookback
     from streamdet.tracking.tracker import Tracker
 
-    scheduler, packer, finer = make_look(config, detector, info.frame_wh, live=info.live, still=still or info.still)
+    scheduler, packer, finer, memory = make_look(config, detector, info.frame_wh, live=info.live, still=still or info.still)
     if info.frame_wh is not None:  # a mistake is told before any output is opened
         keep_mask(info.frame_wh, config.tiles, np.zeros((0, 4), np.float32))
     rules = config.rules
@@ -348,6 +348,7 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
         rules=RulesEngine(rules, labels=detector.labels, stream=info.stream),
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
         finer=finer,
+        memory=memory,
         max_detections=config.model.max_detections or (MOST_IN_STILL if info.still else MOST_IN_FRAME),
         free=gpu_freeing(packer),
         painter=Painter(config.draw, labels=detector.labels, zones=rules.zones, lines=rules.lines),

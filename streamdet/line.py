@@ -15,7 +15,18 @@ from typing import NamedTuple
 import numpy as np
 
 from streamdet.metrics import StageTimer
-from streamdet.protocols import Detector, Glimpse, Lookback, Merger, MotionModel, Packer, Rules, Scheduler, Tracker
+from streamdet.protocols import (
+    Detector,
+    Glimpse,
+    Lookback,
+    Memory,
+    Merger,
+    MotionModel,
+    Packer,
+    Rules,
+    Scheduler,
+    Tracker,
+)
 from streamdet.types import (
     F32,
     I64,
@@ -79,6 +90,7 @@ class Line:
         None  # more tiles, given what was run and boxes of what may be there
     )
     on_tiles: Callable[[int, int], None] | None = None  # how far a frame of many tiles has come
+    memory: Memory | None = None  # of what was found where nothing has moved since
     free: Callable[[], None] | None = None  # gives back what the stages hold outside of Python's memory
     timer: StageTimer = field(default_factory=StageTimer)
     tiles_run: I64 = field(default_factory=lambda: np.zeros(len(WHY_NAMES), np.int64))  # by why
@@ -140,10 +152,14 @@ class Line:
         frame, motion, timed = survey.frame, survey.motion, self.timer
         if found is not None:
             with timed("merge"):
-                self._merged, self._weak = self._merge(self._inside(frame, found))
+                if self.memory is not None and tiles is not None:
+                    found = self.memory.recall(frame, tiles, found)
+                self._merged, self._weak = self._merge(self._inside(frame, found), None if tiles is None else len(tiles))
         with timed("track"):
             candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
-            self._tracks = self.tracker.update(frame, motion, candidates, tiles if tiles and tiles.of else None)
+            stands = None if self.memory is None else self.memory.stands()
+            looked = tiles if tiles and tiles.of else None
+            self._tracks = self.tracker.update(frame, motion, candidates, looked, stands)
         return Result(
             frame=frame,
             detections=self._merged,
@@ -198,11 +214,15 @@ class Line:
                 self.on_tiles(min(first + TILES_AT_ONCE, of), of)
         return Detections.concat(parts)
 
-    def _merge(self, found: Detections) -> tuple[Detections, Detections]:
-        """One row per object, and the weak rows beside them: only the tracker sees those."""
+    def _merge(self, found: Detections, tiles: int | None) -> tuple[Detections, Detections]:
+        """One row per object, and the weak rows beside them: only the tracker sees those.
+
+        What lies in none of the `tiles` that were run stands from an earlier frame.
+        """
         strong = found.score >= self.detector.thresholds[found.label]
         merged = self.merger(found[strong])[: self.max_detections]  # the best come first
-        return merged, self.merger.beside(merged, found[~strong])
+        weak = self.merger.beside(merged, found[~strong])
+        return (merged, weak) if tiles is None else (merged.of_tiles(tiles), weak.of_tiles(tiles))
 
     def _ran(self, survey: Survey, tiles: TilePlan) -> None:
         self.scheduler.ran(survey.frame, survey.motion, tiles)

@@ -9,14 +9,14 @@ from collections.abc import Callable
 from streamdet.config import Config
 from streamdet.gpu import device_of, gpu_packer
 from streamdet.inputspec import InputSpec
-from streamdet.protocols import Detector, Packer, Scheduler
+from streamdet.protocols import Detector, Memory, Packer, Scheduler
 from streamdet.types import F32, TilePlan
 
 __all__ = ["Look", "make_look"]
 
 _LOG = logging.getLogger(__name__)
 
-Look = tuple[Scheduler, Packer, Callable[[TilePlan, F32], TilePlan] | None]
+Look = tuple[Scheduler, Packer, Callable[[TilePlan, F32], TilePlan] | None, Memory | None]
 
 
 def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | None, *, live: bool, still: bool) -> Look:
@@ -29,7 +29,7 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
         plan_tiles(
             frame_wh or (1920, 1080), input_wh=None, config=config.tiles
         )  # not used, but not to be nonsense either
-        return NoScheduler(), NoPacker(), None
+        return NoScheduler(), NoPacker(), None, None
     from streamdet.tiles.schedule import TileScheduler
     from streamdet.upscaling import upscaling
 
@@ -41,17 +41,17 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
     if live and config.tiles.upscale is not None:
         _LOG.warning("tiles.upscale is for files and stills: a live stream is looked at once")
     if closer is not None:
-        return TileScheduler(config.tiles, make_plan=make_plan), closer.packer(), closer.finer
+        return TileScheduler(config.tiles, make_plan=make_plan), closer.packer(), closer.finer, None
     if still:  # it may be read in windows, which only the packer on the host can
         from streamdet.tiles.pack_cpu import CpuPacker
 
-        return TileScheduler(config.tiles, make_plan=make_plan), CpuPacker(spec), None
+        return TileScheduler(config.tiles, make_plan=make_plan), CpuPacker(spec), None, None
     packer = _make_packer(config, detector, spec, plan.input_wh if plan else None)
     movers = any(channel.signed or channel.offset for channel in spec.parsed)
     # a stretched input is a whole view; a network of movers needs so much of the surroundings that a collage saves little
     fitting = not spec.stretch and not movers if config.tiles.collage == "auto" else config.tiles.collage == "on"
     scheduler = TileScheduler(config.tiles, make_plan=make_plan, collages=fitting and packer.collages, movers=movers)
-    return scheduler, packer, None
+    return scheduler, packer, None, None if movers or config.tiles.look == "all" else scheduler
 
 
 def _make_packer(config: Config, detector: Detector, spec: InputSpec, input_wh: tuple[int, int] | None) -> Packer:

@@ -31,6 +31,7 @@ __all__ = [
     "DeviceScene",
     "EventLog",
     "Glimpse",
+    "Memory",
     "Merger",
     "MotionModel",
     "Packer",
@@ -154,6 +155,18 @@ class Scheduler(Protocol):
     def ran(self, frame: Frame, motion: Motion, tiles: TilePlan) -> None: ...
 
 
+class Memory(Protocol):
+    """What was found in earlier frames where nothing has moved since: it stands, though nobody looked there again.
+
+    ``recall`` is called once for every frame that was looked at, after ``Scheduler.ran``: `found` with what stands behind it, whose
+    ``tile`` numbers lie beyond the rows of `tiles`. ``stands`` says of which cells of 16 px (rows, columns) the earlier answer
+    still holds (None: of none).
+    """
+
+    def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections: ...
+    def stands(self) -> Bool | None: ...
+
+
 class Packer(Protocol):
     """Cuts, converts, scales, normalises and packs the chosen tiles in one step. Stateful (frame history).
 
@@ -207,10 +220,17 @@ class Tracker(Protocol):
     """Instance state only, time in seconds of media.
 
     `looked`: the tiles that were run in this frame (None: all of the picture, or a held repeat). A track that lies in none of
-    them was not missed, merely not looked at.
+    them was not missed, merely not looked at, unless its place `stands` (see :class:`Memory`) as it was looked at earlier.
     """
 
-    def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None) -> Tracks: ...
+    def update(
+        self,
+        frame: Frame,
+        motion: Motion,
+        merged: Detections,
+        looked: TilePlan | None = None,
+        stands: Bool | None = None,
+    ) -> Tracks: ...
 
 
 class Lookback(Protocol):

@@ -267,6 +267,11 @@ class Detections:
         """The same rows, of tiles that lie so many rows further down."""
         return replace(self, tile=np.where(self.tile < 0, self.tile, self.tile + np.int32(tiles))) if tiles else self
 
+    def of_tiles(self, tiles: int) -> Detections:
+        """The same rows; those of tiles numbered `tiles` and above are of none."""
+        beyond = self.tile >= tiles
+        return replace(self, tile=np.where(beyond, np.int32(-1), self.tile)) if beyond.any() else self
+
     def __len__(self) -> int:
         return len(self.xyxy)
 

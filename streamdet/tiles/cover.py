@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from streamdet.types import Bool
 
-__all__ = ["cover", "cut", "hulls", "shown"]
+__all__ = ["cover", "cut", "hulls", "own_slack_px", "shown", "slack_px"]
 
 F32 = NDArray[np.float32]
 
@@ -55,8 +55,14 @@ def shown(tiles_xyxy: Any, regions_xyxy: Any, *, frame_wh: tuple[int, int], marg
     """(R,) which regions are whole in any of the tiles, with `margin_px` to spare (the frame's border needs none)."""
     tiles = np.asarray(tiles_xyxy, np.float32).reshape(-1, 4)
     regions = np.asarray(regions_xyxy, np.float32).reshape(-1, 4)
-    slack = np.minimum(*(_slack(tiles, regions, axis, frame_wh[axis]) for axis in (0, 1)))
-    return np.asarray((slack >= margin_px).any(1))
+    return np.asarray((slack_px(tiles, regions, frame_wh) >= margin_px).any(1))
+
+
+def slack_px(tiles_xyxy: Any, regions_xyxy: Any, frame_wh: tuple[int, int]) -> F32:
+    """(R, T) px between each region and the nearest edge of each tile, the frame's own apart; below 0: it sticks out."""
+    tiles = np.asarray(tiles_xyxy, np.float32).reshape(-1, 4)
+    regions = np.asarray(regions_xyxy, np.float32).reshape(-1, 4)
+    return np.minimum(*(_slack(tiles, regions, axis, frame_wh[axis]) for axis in (0, 1)))
 
 
 def cut(tiles_xyxy: Any, regions_xyxy: Any) -> Bool:
@@ -82,6 +88,16 @@ def hulls(boxes_xyxy: Any, near_px: float) -> F32:
         np.maximum.at(high, first, boxes[:, 2:])
         boxes = np.concatenate([low, high], 1)[np.unique(first)]
     return boxes
+
+
+def own_slack_px(tiles_xyxy: Any, regions_xyxy: Any, frame_wh: tuple[int, int]) -> F32:
+    """(R,) as :func:`slack_px`, of each region and the tile (R,4) of its row."""
+    tiles = np.asarray(tiles_xyxy, np.float32).reshape(-1, 4)
+    regions = np.asarray(regions_xyxy, np.float32).reshape(-1, 4)
+    end = np.array(frame_wh, np.float32)
+    low = np.where(tiles[:, :2] <= 0, np.inf, regions[:, :2] - tiles[:, :2])
+    high = np.where(tiles[:, 2:] >= end, np.inf, tiles[:, 2:] - regions[:, 2:])
+    return np.asarray(np.minimum(low, high).min(1, initial=np.inf), np.float32)
 
 
 def _slack(tiles: F32, regions: F32, axis: int, length: int) -> F32:

@@ -77,6 +77,10 @@ class Visits:
         last = [self._moved_s[y1:y2, x1:x2].max(initial=-np.inf) for x1, y1, x2, y2 in self._spans(xyxy)]
         return np.array(last, np.float64)
 
+    def unchanged(self) -> Bool:
+        """(rows, columns) of cells: seen, and nothing has moved there since."""
+        return np.asarray((self._last_s >= self._moved_s) & (self._last_s > -np.inf))
+
     def _spans(self, xyxy: F32) -> list[list[int]]:
         """Columns and rows of cells, from and to, of each box."""
         low, high = self._cells(xyxy[:, :2]), self._cells(xyxy[:, 2:])
@@ -141,9 +145,9 @@ def patience_s(tracks: Tracks, unseen_s: F64, dt_s: float, still: Bool | None = 
     trust = np.where(tracks.state == TENTATIVE, tracks.age_s - TENTATIVE_S, tracks.age_s)
     wait = np.minimum(np.minimum(wait, SHARE_OF_AGE * trust), LONGEST_S)
     if still is not None:  # the picture there is the same, so is the answer: the sweep will do
-        rests = still & (size > SMALL_PX) & (speed * unseen_s < SHARE_OF_REST * size)
-        wait = np.where(rests, np.where(tracks.state == TENTATIVE, np.maximum(wait, TENTATIVE_REST_S), np.inf), wait)
+        rests = still & (size > SMALL_PX)
         wait = np.where(_crowded(tracks.xyxy), 0.0, wait)  # who is who has to be seen
+        wait = np.where(rests, np.where(tracks.state == TENTATIVE, np.maximum(wait, TENTATIVE_REST_S), np.inf), wait)
     missed = (tracks.state == COASTING) & (unseen_s < 1.5 * dt_s)  # looked at just now, and not found
     return np.where(missed, 0.0, wait)
 

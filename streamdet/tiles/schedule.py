@@ -26,6 +26,7 @@ from streamdet.tiles.collage import MOST_PIECES, MOVERS, ORDINARY, collage, fit_
 from streamdet.tiles.cover import cover, cut, shown
 from streamdet.tiles.plan import coarse_rows
 from streamdet.tiles.revisit import Visits, explained, parts, patience_s
+from streamdet.tiles.standing import Standing
 from streamdet.tiles.sweep import Sweep
 from streamdet.types import (
     F32,
@@ -37,6 +38,7 @@ from streamdet.types import (
     WHY_SWEEP,
     WHY_TRACK,
     Bool,
+    Detections,
     Frame,
     Motion,
     TilePlan,
@@ -83,6 +85,7 @@ class TileScheduler:
         self._coarse: Bool = np.zeros(0, np.bool_)
         self._sweep = Sweep(np.zeros((0, 4), np.int32), 0.0, sweep_s=1.0, still_sweep_s=1.0)
         self._visits = Visits((1, 1))
+        self._standing = Standing(still_sweep_s=config.still_sweep_s)
         self._pts_s: float | None = None
         self._dt_s = FIRST_DT_S
         self._epoch = 0
@@ -96,6 +99,14 @@ class TileScheduler:
     def plan(self) -> TilePlan | None:
         """The full plan in use; None before the first frame."""
         return self._plan
+
+    def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections:
+        """See :class:`streamdet.protocols.Memory`."""
+        return self._standing.recall(frame, tiles, found)
+
+    def stands(self) -> Bool | None:
+        """See :class:`streamdet.protocols.Memory`."""
+        return None if self._plan is None else self._visits.unchanged()
 
     def __call__(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
         """Choose, and take it as run: :meth:`wanted` and :meth:`ran` in one."""
@@ -168,6 +179,7 @@ class TileScheduler:
         if self._pts_s is None or frame.epoch != self._epoch or frame.pts_s < self._pts_s:
             self._epoch, self._pts_s = frame.epoch, None
             self._visits = Visits(frame.wh)
+            self._standing = Standing(still_sweep_s=self._config.still_sweep_s)
             sweep_s = self._config.sweep_s
             still_s = sweep_s if self._movers else self._config.still_sweep_s
             self._sweep = Sweep(plan.xyxy, frame.pts_s, sweep_s=sweep_s, still_sweep_s=still_s)
@@ -191,7 +203,7 @@ class TileScheduler:
         if self._everywhere(frame, motion):
             why[:] = WHY_ALL
             return why, None
-        self._stir(motion)
+        self._stir(frame, motion)
         fine = ~self._coarse
         regions, reason, due = self._looks(plan, motion, tracks, since_s)
         fits = np.zeros(len(regions), np.bool_)
@@ -206,9 +218,11 @@ class TileScheduler:
         if pieces is None:
             return why, None
         spare = fits & ~whole & ~rest
+        if not self._movers:  # what stands is known
+            spare &= ~self._standing.holds(regions)
         return why, self._filled_up(pieces, plan, (regions[rest], reason[rest]), (regions[spare], reason[spare]))
 
-    def _stir(self, motion: Motion) -> None:
+    def _stir(self, frame: Frame, motion: Motion) -> None:
         """Remember where something moves: what is known of other places stays true."""
         assert self._pts_s is not None
         everywhere = np.array([[0, 0, *motion.luma.shape[::-1]]], np.float32)
@@ -216,10 +230,14 @@ class TileScheduler:
         self._visits.stir(motion.regions.reshape(-1, 4) if still else everywhere, self._pts_s)
         if not still:
             self._sweep.stir(everywhere)
+        if not self._movers:
+            self._visits.stir(self._standing.check(frame, motion), self._pts_s)
 
     def _everywhere(self, frame: Frame, motion: Motion) -> bool:
         look = self._config.look
         if look == "all" or frame.still or motion.state == "cut" or len(motion.regions) > MOST_REGIONS:
+            return True
+        if motion.state == "first" and not self._movers:  # what stands there is known from the first frame on
             return True
         return look == "auto" and motion.state in ("first", "moving")
 
@@ -284,7 +302,7 @@ class TileScheduler:
         count = len(motion.regions)
         last_s = self._visits.last_s(regions)
         unseen_s = self._pts_s - last_s
-        still = None if self._movers else self._visits.moved_s(regions[count:]) <= last_s[count:]
+        still = None if self._movers else self._standing.holds(regions[count:])
         self._visits.learn(regions[count:], self._pts_s)
         likely = _strong(motion, LIKELY_STRENGTH) if self._movers else None
         futile_s = self._visits.patience_s(regions[:count], self._dt_s, likely)

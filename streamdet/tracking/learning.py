@@ -36,7 +36,7 @@ def begin(table: TrackTable, seen: Seen, column: Rows, *, key: int, now_s: float
     fresh["covariance"] = kalman.start(noise, top_speed(seen.size[column], fastest))
     fresh["last_s"] = fresh["birth_s"] = now_s
     fresh["birth_pts_s"] = pts_s
-    fresh["hits"] = 1
+    fresh["hits"], fresh["looks"] = 1, seen.fresh[column]
     fresh["score_sum"] = fresh["label_lead"] = seen.score[column]
     fresh["odds"] = fresh["long_odds"] = belief.log_odds(seen.score[column])
     fresh["odds_weight"] = fresh["long_weight"] = 1.0
@@ -79,6 +79,7 @@ def hit(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows, *, now_s: float
     rows["misses"][row], rows["ignored_s"][row] = 0, 0.0
     rows["trial"][row] = np.maximum(rows["trial"][row] - 1, 0)
     rows["hits"][row] += 1
+    rows["looks"][row] += seen.fresh[column]
     rows["score_sum"][row] += score
     _show(rows, row, seen, column)
     _vote(rows, row, seen.label[column], score)

@@ -29,7 +29,8 @@ class Seen:
     """The usable detections of a frame in an order that depends on nothing but themselves.
 
     ``row`` (N,) is each one's row in the Detections it came from; ``wh`` is at least 1 px. ``look`` (N,LOOK) is NaN for those not
-    looked at; ``clear`` (N,): nothing else covers it, so its look is its own.
+    looked at; ``clear`` (N,): nothing else covers it, so its look is its own. ``fresh`` (N,): seen in this frame's tiles; the
+    others stand from an earlier frame.
     """
 
     row: Rows
@@ -41,6 +42,7 @@ class Seen:
     label: NDArray[np.int32]
     look: NDArray[np.float32]
     clear: NDArray[np.bool_]
+    fresh: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.row)
@@ -77,7 +79,7 @@ def see(merged: Detections, least_score: float, picture: Picture | None = None) 
         looked = np.flatnonzero(size >= LEAST_SEEN_PX)
         look[looked] = look_at(picture, box[looked])
         clear[large] = covering(box[large], box) <= 1
-    return Seen(row, box, centre, wh, size, score, merged.label[row], look, clear)
+    return Seen(row, box, centre, wh, size, score, merged.label[row], look, clear, merged.tile[row] >= 0)
 
 
 def size_of(wh: F64) -> F64:

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from streamdet.tracking import kalman
 from streamdet.tracking.pairing import length_of, size_of
-from streamdet.types import TilePlan
+from streamdet.types import Bool, TilePlan
 
-__all__ = ["covered", "gate_px", "reach_px", "top_speed"]
+__all__ = ["covered", "gate_px", "in_cells", "reach_px", "top_speed"]
 
 F64 = NDArray[np.float64]
 
@@ -20,6 +20,7 @@ LARGEST_GATE_S = 0.12  # a prediction is never trusted further off than its obje
 SMALL_PX = 12.0  # what is no larger can turn up anywhere within the top speed
 SIZES_PER_S = 20.0  # what is larger moves at most this many times its own size in a second
 CELL_PX = 8
+STANDING_CELL_PX = 16
 
 
 def gate_px(rows: NDArray[Any], course: str = "") -> F64:
@@ -53,4 +54,10 @@ def covered(xy: F64, looked: TilePlan) -> NDArray[np.bool_]:
         bottom = -(-y2 // CELL_PX) if y2 >= height else y2 // CELL_PX
         cells[-(-y1 // CELL_PX) : bottom, -(-x1 // CELL_PX) : right] = True
     at = np.clip(xy / CELL_PX, 0, np.asarray(cells.shape[::-1]) - 1).astype(np.intp)
+    return np.asarray(cells[at[:, 1], at[:, 0]])
+
+
+def in_cells(xy: F64, cells: Bool) -> NDArray[np.bool_]:
+    """(N,) the value of the cell of 16 px in which each of (N,2) places lies."""
+    at = np.clip(xy / STANDING_CELL_PX, 0, np.asarray(cells.shape[::-1]) - 1).astype(np.intp)
     return np.asarray(cells[at[:, 1], at[:, 0]])

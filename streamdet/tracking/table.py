@@ -46,6 +46,7 @@ TRACK = np.dtype(
         ("smooth", "f8", 2),  # centre without its jitter
         ("longest_step", "f8"),  # px between two hits
         ("hits", "i8"),
+        ("looks", "i8"),  # of these, by how many looks: what stands is told again and again
         ("score_sum", "f8"),
         ("evidence", "f8"),  # log odds that these hits are no coincidence
         ("odds", "f8"),  # mean log odds of its scores of late, see belief.py

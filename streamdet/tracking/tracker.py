@@ -35,11 +35,11 @@ from streamdet.tracking import belief, kalman, learning
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.looks import covering
 from streamdet.tracking.pairing import Seen, length_of, match, see, size_of
-from streamdet.tracking.reach import covered, gate_px, reach_px
+from streamdet.tracking.reach import covered, gate_px, in_cells, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, TrackTable, take
 from streamdet.tracking.twins import unite
-from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Detections, Frame, Motion, TilePlan, Tracks
+from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Bool, Detections, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Tracker"]
 
@@ -57,6 +57,7 @@ EVIDENCE_OF_ONE = 7.0  # the most one hit can prove
 EVIDENCE_SPENT = 1.5  # what a hit in clutter proves on average: each costs it, so that chance never adds up
 HOPELESS = -4.0
 TENTATIVE_GAP_S = 0.06
+LASTING_S, LASTING_SHARE = 1.0, 0.75  # what is no small thing and was there for so long may score so much less
 LONGEST_IGNORED_S = 5.0
 SHORT_HOLD_S = 0.1  # repeated frames for no longer than this are padding of a frame rate, not a pause
 
@@ -98,10 +99,11 @@ class Tracker:
         self._returned = Tracks.empty()
         self._returned_boxes = Detections.empty().xyxy
 
-    def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None) -> Tracks:
+    def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None, stands: Bool | None = None) -> Tracks:
         """Take in one frame's merged detections. `detection_row` of the result refers to `merged`.
 
-        For tracks in none of the tiles `looked` (None: all were looked at) time stands still, for a few seconds at most.
+        For tracks in none of the tiles `looked` (None: all were looked at), and in no cell that `stands` as it was looked at
+        earlier, time stands still, for a few seconds at most.
         """
         goes_on = self._place == (frame.epoch, frame.wh, False) and not frame.still
         goes_on &= frame.pts_s - self._pts_s <= self._longest_pause_s()
@@ -116,7 +118,7 @@ class Tracker:
         if frame.still:
             self._admit_all(see(merged, self._threshold))
         else:
-            excused = self._excuse(looked)
+            excused = self._excuse(looked, stands)
             picture = None if self._doubts else frame.picture
             self._pair(see(merged, min(self._strong, WEAK_SHARE * self._threshold), picture), frame.pts_s)
             self._miss(excused)
@@ -177,13 +179,15 @@ class Tracker:
             covariance[:, 0] += (speed * doubt_s) ** 2 + doubt_px2
             rows[kind + "position"][which], rows[kind + "covariance"][which] = position, covariance
 
-    def _excuse(self, looked: TilePlan | None) -> NDArray[np.bool_]:
+    def _excuse(self, looked: TilePlan | None, stands: Bool | None) -> NDArray[np.bool_]:
         """Count a miss for every track (a hit takes it back), but not for those where nobody looked. Returns these."""
         rows = self._table.rows
         rows["misses"] += 1
         if looked is None or looked.everywhere or len(rows) == 0:
             return np.zeros(len(rows), np.bool_)
         excused = ~covered(rows["position"], looked) & (rows["ignored_s"] < LONGEST_IGNORED_S)
+        if stands is not None:
+            excused &= ~in_cells(rows["position"], stands)
         rows["misses"] -= excused
         rows["last_s"] += self._step_s * excused
         rows["ignored_s"] += self._step_s * excused
@@ -319,6 +323,10 @@ class Tracker:
         straight = length_of(rows["last"] - rows["birth"])
         moved = (way >= np.maximum(config.confirm_move_px, 0.25 * size)) & (straight >= 1.25 * rows["longest_step"])
         sure = rows["score_sum"] >= config.confirm_score * rows["hits"]
+        if not self._doubts:
+            there = (self._now_s - rows["birth_s"] >= LASTING_S) & (rows["looks"] >= config.confirm_hits)
+            fairly = rows["score_sum"] >= LASTING_SHARE * config.confirm_score * rows["hits"]
+            sure |= there & fairly & (size >= belief.PLAIN_PX)
         proven = rows["evidence"] >= (EVIDENCE if config.confirm_hits > 1 else -np.inf)
         candidate = (rows["state"] == TENTATIVE) & (rows["detection_row"] >= 0)
         worthy = candidate & (rows["hits"] >= config.confirm_hits) & proven & (moved | sure)

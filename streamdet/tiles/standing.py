@@ -1,0 +1,140 @@
+"""What stands: where the picture is the same as when a place was looked at, so is what the network says of it.
+
+What was found there is given to merger and tracker again in every frame, as a look everywhere would, and costs nothing: what
+stands still is confirmed as soon as with ``--look all``, does not fade between two turns of the sweep, and need not be looked at
+again. Such rows lie in none of the frame's tiles (``tile`` -1) and are told as ``held``.
+
+An answer stands until something moves in its box, the picture there is another (which also finds what creeps below the threshold
+of motion), the light or the camera moves, a later look shows the place as well as the one it comes from, or it has grown old.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamdet.tiles.cover import own_slack_px, slack_px
+from streamdet.types import F32, I32, U8, Bool, Detections, Frame, Motion, Picture, TilePlan
+
+__all__ = ["Standing"]
+
+STIRRED_SHARE = 0.02  # of a box in which something moves: its answer is none any more
+SAMPLES = 12  # rows and columns of points of a box that are compared
+CHANGED_LEVELS, CHANGED_SIGMAS = 16.0, 6.0  # grey levels, and noise of the picture, from which a point is another
+CHANGED_SHARE = 0.06  # of the points: the picture is another
+SAME_IOU = 0.5  # a fresh box that overlaps a held one by so much takes its place; a track that does is what was found
+ROOM_PX = 12.0  # between a box and the edge of its tile: more makes an answer no better
+SWEEPS = 2.0  # an answer stands for so many turns of the slow sweep at most
+
+F64 = NDArray[np.float64]
+
+
+class Answers(NamedTuple):
+    """What was found (N rows); by each, the rectangle it was seen in (N,4) px, its scale (N,), when (N,), and grey levels (N,K)."""
+
+    rows: Detections
+    place: I32
+    scale: F32
+    at_s: F64
+    levels: U8
+
+    def only(self, which: Bool) -> Answers:
+        return Answers(*(column[which] for column in self))
+
+
+def _none() -> Answers:
+    place = np.zeros((0, 4), np.int32)
+    return Answers(Detections.empty(), place, np.zeros(0, np.float32), np.zeros(0), np.zeros((0, SAMPLES**2), np.uint8))
+
+
+class Standing:
+    """For one stream; call ``check`` first, then ``recall``, once each for every frame that is no repeat.
+
+    Bounded: what is held was found in one look at every place.
+    """
+
+    def __init__(self, *, still_sweep_s: float) -> None:
+        self._longest_s = SWEEPS * still_sweep_s
+        self._answers = _none()
+
+    def check(self, frame: Frame, motion: Motion) -> F32:
+        """Forget what does not stand any more. Returns the boxes (K,4) where nothing was seen to move and yet much is changed."""
+        held = self._answers
+        if motion.state not in ("steady", "repeat") or not len(held.rows):
+            self._answers = _none()
+            return self._answers.rows.xyxy
+        age_s = frame.pts_s - held.at_s
+        held = held.only((age_s >= 0) & (age_s <= self._longest_s) & ~_stirred(held.rows.xyxy, motion.regions))
+        apart = np.abs(_levels(frame.picture, held.rows.xyxy).astype(np.int16) - held.levels)
+        changed = apart > max(CHANGED_LEVELS, CHANGED_SIGMAS * motion.noise)
+        same = changed.mean(1) <= CHANGED_SHARE
+        self._answers = held.only(same)
+        return held.rows.xyxy[~same]
+
+    def holds(self, boxes: F32) -> Bool:
+        """(M,) of which boxes (M,4) what was found there stands."""
+        return np.asarray((_iou(boxes, self._answers.rows.xyxy) >= SAME_IOU).any(1))
+
+    def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections:
+        """`found` in `tiles`, and behind it what stands, with tile numbers beyond those of `tiles`: one for each place."""
+        held = self._answers
+        held = held.only(~_outdone(held, tiles) & ~_seen_again(held.rows, found))
+        fresh = Answers(
+            found,
+            tiles.xyxy[found.tile],
+            tiles.scale[found.tile].min(1),
+            np.full(len(found), frame.pts_s),
+            _levels(frame.picture, found.xyxy),
+        )
+        columns = zip(fresh[1:], held[1:])
+        self._answers = Answers(
+            Detections.concat([found, held.rows]), *(np.concatenate(pair) for pair in columns)
+        )
+        if not len(held.rows):
+            return found
+        place = np.unique(held.place, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)
+        return Detections.concat([found, replace(held.rows, tile=place + np.int32(len(tiles)))])
+
+
+def _levels(picture: Picture, boxes: F32) -> U8:
+    """(N,K) grey levels at points spread evenly over each box."""
+    width, height = picture.wh
+    share = (np.arange(SAMPLES) + 0.5) / SAMPLES
+    wh = boxes[:, 2:] - boxes[:, :2]
+    x = np.clip(boxes[:, :1] + wh[:, :1] * share, 0, width - 1).astype(np.intp)[:, None, :]
+    y = np.clip(boxes[:, 1:2] + wh[:, 1:] * share, 0, height - 1).astype(np.intp)[:, :, None]
+    if not len(boxes):
+        return np.zeros((0, SAMPLES**2), np.uint8)
+    luma = picture.sampled(x, y)[0] if picture.is_yuv else picture.luma[y, x]
+    return np.asarray(luma, np.uint8).reshape(len(boxes), -1)
+
+
+def _stirred(boxes: F32, regions: F32) -> Bool:
+    """(N,) in which boxes something moves."""
+    low, high = np.maximum(boxes[:, None, :2], regions[:, :2]), np.minimum(boxes[:, None, 2:], regions[:, 2:])
+    shared = np.maximum(high - low, 0).prod(2).sum(1)
+    return np.asarray(shared > STIRRED_SHARE * (boxes[:, 2:] - boxes[:, :2]).prod(1))
+
+
+def _outdone(held: Answers, tiles: TilePlan) -> Bool:
+    """(N,) whether one of the tiles run now shows the place as well as the look each answer comes from."""
+    boxes, wh = held.rows.xyxy, tiles.frame_wh
+    had = np.minimum(own_slack_px(held.place, boxes, wh), ROOM_PX)
+    as_well = (slack_px(tiles.xyxy, boxes, wh) >= had[:, None]) & (tiles.scale.min(1) >= held.scale[:, None] - 1e-6)
+    return np.asarray(as_well.any(1))
+
+
+def _seen_again(held: Detections, found: Detections) -> Bool:
+    """(N,) whether the same is found now, whole, if not as large."""
+    return np.asarray((_iou(held.xyxy, found.xyxy[found.truncated == 0]) >= SAME_IOU).any(1))
+
+
+def _iou(one: F32, other: F32) -> F64:
+    """(N,M)"""
+    low, high = np.maximum(one[:, None, :2], other[:, :2]), np.minimum(one[:, None, 2:], other[:, 2:])
+    shared = np.maximum(high - low, 0).prod(2).astype(np.float64)
+    area, other_area = ((box[:, 2:] - box[:, :2]).prod(1) for box in (one, other))
+    return np.asarray(shared / np.maximum(area[:, None] + other_area - shared, 1e-9))
