@@ -324,7 +324,9 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     from streamdet.tracking.lookback import Lookback
     from streamdet.tracking.tracker import Tracker
 
-    scheduler, packer, finer, memory = make_look(config, detector, info.frame_wh, live=info.live, still=still or info.still)
+    scheduler, packer, finer, memory = make_look(
+        config, detector, info.frame_wh, live=info.live, still=still or info.still
+    )
     if info.frame_wh is not None:  # a mistake is told before any output is opened
         keep_mask(info.frame_wh, config.tiles, np.zeros((0, 4), np.float32))
     rules = config.rules

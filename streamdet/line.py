@@ -154,7 +154,9 @@ class Line:
             with timed("merge"):
                 if self.memory is not None and tiles is not None:
                     found = self.memory.recall(frame, tiles, found)
-                self._merged, self._weak = self._merge(self._inside(frame, found), None if tiles is None else len(tiles))
+                self._merged, self._weak = self._merge(
+                    self._inside(frame, found), None if tiles is None else len(tiles)
+                )
         with timed("track"):
             candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
             stands = None if self.memory is None else self.memory.stands()

@@ -158,8 +158,8 @@ class Scheduler(Protocol):
 class Memory(Protocol):
     """What was found in earlier frames where nothing has moved since: it stands, though nobody looked there again.
 
-    ``recall`` is called once for every frame that was looked at, after ``Scheduler.ran``: `found` with what stands behind it, whose
-    ``tile`` numbers lie beyond the rows of `tiles`. ``stands`` says of which cells of 16 px (rows, columns) the earlier answer
+    ``recall`` is called once for every frame that was looked at, after ``Scheduler.ran``: `found` and, behind it, what stands,
+    with ``tile`` numbers beyond the rows of `tiles`. ``stands`` says of which cells of 16 px (rows, columns) the earlier answer
     still holds (None: of none).
     """
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.masks import coco_rle, polygons
-from streamdet.types import SCHEMA, STATE_NAMES, WHY_NAMES, Event, Result, TilePlan, Tracks
+from streamdet.types import CONFIRMED, SCHEMA, STATE_NAMES, WHY_NAMES, Event, Result, TilePlan, Tracks
 
 __all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "encode", "frame_record", "shape_of"]
 
@@ -43,13 +43,15 @@ class ObjectRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """One object. ``track`` is null where identity is not known (a still picture, an object not confirmed yet).
 
     ``bbox`` [x1, y1, x2, y2] px of the upright full frame; ``velocity`` [vx, vy] px/s. ``weak`` (absent if not so): confirmed
-    earlier, and in this frame kept alive by a detection below the threshold, whose box and score these are. Of models that
+    earlier, and in this frame kept alive by a detection below the threshold, whose box and score these are. ``held`` (absent if
+    not so): found in an earlier frame, and nothing has changed there since; the model was not asked in this one. Of models that
     give masks: ``segmentation``, and its outer outlines ``polygons`` [[x1, y1, x2, y2, ...], ...] px.
     """
 
     track: int | None
     state: str | None = None
     weak: bool = False
+    held: bool = False
     class_id: int
     label: str
     score: float
@@ -141,6 +143,7 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
         tracks.id.tolist(),
         tracks.state.tolist(),
         tracks.weak.tolist(),
+        ([False] * len(tracks) if tracks.held is None else (tracks.held & (tracks.state == CONFIRMED)).tolist()),
         tracks.label.tolist(),
         _rounded(score, 4),
         _rounded(tracks.xyxy, 2),
@@ -152,6 +155,7 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
             track=number or None,
             state=STATE_NAMES[state],
             weak=weak,
+            held=held,
             class_id=label,
             label=result.label_name(label),
             score=value,
@@ -159,7 +163,7 @@ def _tracked_objects(result: Result, *, tentative: bool) -> tuple[ObjectRecord, 
             velocity=tuple(speed),
             **shape_of(result, row),
         )
-        for number, state, weak, label, value, box, speed, row in rows
+        for number, state, weak, held, label, value, box, speed, row in rows
     )
 
 

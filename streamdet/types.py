@@ -2,8 +2,8 @@
 
 Origin is top-left, x right, y down, pixel *edges* (width = x2 - x1). Every box outside ``detectors/`` is in full-frame
 pixels of the upright, square-pixel picture a player would show. All arrays handed out are read-only by agreement; those
-marked *valid until the maker's next call* may be reused by their maker. Picture, TilePlan and Event are long enough for files
-of their own; all nouns are imported from here.
+marked *valid until the maker's next call* may be reused by their maker. Picture, TilePlan, Detections and Event are long enough
+for files of their own; all nouns are imported from here.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from streamdet.arrays import F32, I16, I32, I64, U8, Bool
+from streamdet.detections import STANDING, Detections
 from streamdet.event import SCHEMA, Event, EventType, StoredEvent
 from streamdet.picture import DeviceArray, DevicePlane, DevicePlanes, Matrix, MotionPlanes, Picture, Windows
 from streamdet.tileplan import WHY_ALL, WHY_MOTION, WHY_NAMES, WHY_SMALL, WHY_SWEEP, WHY_TRACK, TilePlan
@@ -29,6 +29,7 @@ __all__ = [
     "I32",
     "I64",
     "SCHEMA",
+    "STANDING",
     "STATE_NAMES",
     "TENTATIVE",
     "U8",
@@ -203,88 +204,6 @@ class TileBatch:
     motion: Motion
 
 
-# ----------------------------------------------------------------------------------------------------------- Detections
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Detections:
-    """N rows: ``xyxy`` (N,4) f32 frame px, ``score`` (N,) f32 0..1, ``label`` (N,) i32 class id, ``tile`` (N,) i32 row of
-    the TilePlan it came from (-1 none), ``truncated`` (N,) u8 bits as :meth:`TilePlan.truncated`. ``masks`` (N,) of
-    :class:`streamdet.masks.Mask` or None, frame px; None for detectors that give boxes only."""
-
-    xyxy: F32
-    score: F32
-    label: I32
-    tile: I32
-    truncated: U8
-    masks: NDArray[Any] | None = None
-
-    def __post_init__(self) -> None:
-        n = len(self.xyxy)
-        if (
-            self.xyxy.shape != (n, 4)
-            or not len(self.score) == len(self.label) == len(self.tile) == len(self.truncated) == n
-        ):
-            raise ValueError(
-                f"columns disagree: xyxy {self.xyxy.shape}, score {self.score.shape}, label {self.label.shape}, "
-                f"tile {self.tile.shape}, truncated {self.truncated.shape}"
-            )
-        if self.masks is not None and self.masks.shape != (n,):
-            raise ValueError(f"columns disagree: xyxy {self.xyxy.shape}, masks {self.masks.shape}")
-
-    @staticmethod
-    def of(xyxy: Any, score: Any, label: Any = 0, tile: Any = -1, truncated: Any = 0) -> Detections:
-        """Build from array-likes; scalars are repeated for every row."""
-        box = np.asarray(xyxy, np.float32).reshape(-1, 4)
-        n = len(box)
-
-        def column(value: Any, dtype: type) -> Any:
-            return np.ascontiguousarray(np.broadcast_to(np.asarray(value, dtype), (n,)))
-
-        return Detections(
-            box, column(score, np.float32), column(label, np.int32), column(tile, np.int32), column(truncated, np.uint8)
-        )
-
-    @staticmethod
-    def empty() -> Detections:
-        return Detections.of(np.zeros((0, 4)), np.zeros(0))
-
-    @staticmethod
-    def concat(parts: Sequence[Detections]) -> Detections:
-        if not parts:
-            return Detections.empty()
-        masked = any(p.masks is not None for p in parts)
-        return Detections(
-            np.concatenate([p.xyxy for p in parts]),
-            np.concatenate([p.score for p in parts]),
-            np.concatenate([p.label for p in parts]),
-            np.concatenate([p.tile for p in parts]),
-            np.concatenate([p.truncated for p in parts]),
-            np.concatenate([np.full(len(p), None) if p.masks is None else p.masks for p in parts]) if masked else None,
-        )
-
-    def moved(self, tiles: int) -> Detections:
-        """The same rows, of tiles that lie so many rows further down."""
-        return replace(self, tile=np.where(self.tile < 0, self.tile, self.tile + np.int32(tiles))) if tiles else self
-
-    def of_tiles(self, tiles: int) -> Detections:
-        """The same rows; those of tiles numbered `tiles` and above are of none."""
-        beyond = self.tile >= tiles
-        return replace(self, tile=np.where(beyond, np.int32(-1), self.tile)) if beyond.any() else self
-
-    def __len__(self) -> int:
-        return len(self.xyxy)
-
-    def __getitem__(self, rows: Any) -> Detections:
-        masks = None if self.masks is None else self.masks[rows]
-        return Detections(
-            self.xyxy[rows], self.score[rows], self.label[rows], self.tile[rows], self.truncated[rows], masks
-        )
-
-    def __repr__(self) -> str:
-        return f"Detections({len(self)} rows)"
-
-
 # --------------------------------------------------------------------------------------------------------------- Tracks
 
 TENTATIVE, CONFIRMED, COASTING = 0, 1, 2
@@ -301,8 +220,9 @@ class Tracks:
     TENTATIVE | CONFIRMED | COASTING. ``age_s`` (M,) f32 since the first hit. ``detection_row`` (M,) i32 row of this
     frame's merged Detections (-1: coasting, or kept alive by one below the threshold). ``ended`` (E,) i64 keys of tracks that
     ceased to exist in this frame (in none of the rows; tentative ones too). ``seen_row`` (M,) i32: as detection_row, but also
-    of rows that were seen and are not told as such (tentative while in doubt; None: the same). ``joined`` (K,2) i64: keys among
-    `ended` that turned out to be another track, and the key of that one.
+    of rows that were seen and are not told as such (tentative while in doubt; None: the same). ``held`` (M,) the detection it was
+    hit by stands from an earlier frame (None: none does). ``joined`` (K,2) i64: keys among `ended` that turned out to be another
+    track, and the key of that one.
     """
 
     id: I64
@@ -317,6 +237,7 @@ class Tracks:
     ended: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     seen_row: I32 | None = None
     joined: I64 = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    held: Bool | None = None
 
     @staticmethod
     def empty() -> Tracks:
@@ -348,6 +269,7 @@ class Tracks:
             age_s=self.age_s[rows],
             detection_row=self.detection_row[rows],
             seen_row=None if self.seen_row is None else self.seen_row[rows],
+            held=None if self.held is None else self.held[rows],
         )
 
     @property

@@ -15,7 +15,8 @@ ROOT = Path(streamdet.__file__).parent
 FILES = sorted(path for path in ROOT.rglob("*.py") if "engines" not in path.relative_to(ROOT).parts)
 
 LEVEL = {
-    "types": 0, "protocols": 0, "errors": 0, "inputspec": 0, "arrays": 0, "picture": 0, "tileplan": 0, "event": 0,
+    "types": 0,
+    "detections": 0, "protocols": 0, "errors": 0, "inputspec": 0, "arrays": 0, "picture": 0, "tileplan": 0, "event": 0,
     "boxes": 1, "masks": 1, "mailbox": 1, "metrics": 1, "config": 1, "device": 1, "libcuda": 1, "fatbin": 1,
     "frame_graph": 1, "launches": 1,
     "records": 1, "scoring": 1,

@@ -6,8 +6,8 @@ be seen in every frame, a walking person filling 100 px a few times a second. Be
 Places where something moves and nothing is found, time and again (leaves, water, compression noise), are looked at less and
 less often, down to twice a second; what is once found there is a track and no longer waits for its place.
 
-Where nothing has moved since the last look, another one would see the same picture and say the same: a known object that stands
-there is left to the sweep.
+Where what was found stands (:mod:`streamdet.tiles.standing`) another look would see the same picture and say the same: a known
+object there is left to the sweep.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ SIZE_PER_S = 400.0  # ... and every so many px more allow a second more
 SHARE_OF_SIZE = 0.35  # ... unless it moves further than this share of its size meanwhile
 TENTATIVE_S = 0.5  # a candidate is looked at in every frame for so long
 SHARE_OF_AGE = 0.3  # trust in a prediction grows with what it stands on
-SHARE_OF_REST = 0.1  # an object whose prediction moves by less of its size stands still, if nothing moves there either
 TENTATIVE_REST_S = 0.3  # a candidate standing still is looked at so often
+DOUBTFUL_SCORE, DOUBTFUL_S = 0.6, 0.2  # one that scores less takes a second to be confirmed: so often will do
+CROWDED_S = 0.1  # known objects that overlap are looked at so often
 LONGEST_FUTILE_S = 0.5  # wait for a place where nothing was ever found
 LARGE_PX, LONGEST_LARGE_S = 40.0, 0.2  # ... unless so much moves there that something must be behind it
 LARGE_HIDES_S = 0.1  # ... and for movers, since a ball may be struck there and soon be gone
@@ -71,11 +72,6 @@ class Visits:
         self._moved_s[row, column] = now_s
         for x1, y1, x2, y2 in self._spans(regions[size > CELL_PX]):
             self._moved_s[y1:y2, x1:x2] = now_s
-
-    def moved_s(self, xyxy: F32) -> F64:
-        """(N,) when anything moved in each box last."""
-        last = [self._moved_s[y1:y2, x1:x2].max(initial=-np.inf) for x1, y1, x2, y2 in self._spans(xyxy)]
-        return np.array(last, np.float64)
 
     def unchanged(self) -> Bool:
         """(rows, columns) of cells: seen, and nothing has moved there since."""
@@ -137,16 +133,18 @@ class Visits:
 def patience_s(tracks: Tracks, unseen_s: F64, dt_s: float, still: Bool | None = None) -> F64:
     """(M,) how long each track may go without being looked at; `unseen_s` how long its place was not.
 
-    `still` (M,): nothing has moved there since.
+    `still` (M,): what was found there stands (see :mod:`streamdet.tiles.standing`); None: of small movers nobody asks.
     """
     size = _size(tracks.xyxy)
     speed = np.maximum(np.linalg.norm(tracks.velocity_xy, axis=1), 1e-6)
     wait = np.minimum((size - SMALL_PX) / SIZE_PER_S, SHARE_OF_SIZE * size / speed)
     trust = np.where(tracks.state == TENTATIVE, tracks.age_s - TENTATIVE_S, tracks.age_s)
     wait = np.minimum(np.minimum(wait, SHARE_OF_AGE * trust), LONGEST_S)
-    if still is not None:  # the picture there is the same, so is the answer: the sweep will do
-        rests = still & (size > SMALL_PX)
-        wait = np.where(_crowded(tracks.xyxy), 0.0, wait)  # who is who has to be seen
+    if still is not None:
+        rests = still & (size > SMALL_PX)  # the picture there is the same, so is the answer: the sweep will do
+        doubtful = (tracks.state == TENTATIVE) & (tracks.score < DOUBTFUL_SCORE) & (size > SMALL_PX)
+        wait = np.where(doubtful, np.maximum(wait, DOUBTFUL_S), wait)
+        wait = np.where(_crowded(tracks.xyxy), np.minimum(wait, CROWDED_S), wait)  # who is who has to be seen
         wait = np.where(rests, np.where(tracks.state == TENTATIVE, np.maximum(wait, TENTATIVE_REST_S), np.inf), wait)
     missed = (tracks.state == COASTING) & (unseen_s < 1.5 * dt_s)  # looked at just now, and not found
     return np.where(missed, 0.0, wait)

@@ -7,7 +7,11 @@
   left in these inputs is given to tracks that are not due yet.
 - ``auto``: all tiles of a still, of the first frame of a video, and while the camera moves; else ``motion``.
 
-In either, the first frame after a cut runs all tiles once, and an exact repeat of the preceding frame runs none (the
+For networks that see what stands still, the first frame runs all tiles in ``motion`` too: what is found stands as long as nothing
+moves there (`streamdet.tiles.standing`) and is given again in every frame. Candidates are looked at in whole tiles, as with
+``all``; pieces serve what is known, and what moves and may turn out to be anything.
+
+In any, the first frame after a cut runs all tiles once, and an exact repeat of the preceding frame runs none (the
 pipeline holds what was found there). A tile that shows the whole frame beside finer ones is run by the sweep only.
 
 A live stream on a machine that is too slow gets fewer tiles than it wants: :meth:`TileScheduler.most_urgent` says which.
@@ -47,6 +51,8 @@ from streamdet.types import (
 
 __all__ = ["TileScheduler"]
 
+PIECE_SHARE = 0.75  # of an input: known objects that are larger are shown in tiles, not shrunk
+MET_SHARE = 0.5  # of the smaller one that what is found in a piece shares with what the piece is to show
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
 MOST_FILLED = 64  # regions up to which it is worth trying to fill inputs up
 SURE_STRENGTH = 0.5  # balls have 0.9 and more, arms and legs less than 0.1
@@ -90,6 +96,7 @@ class TileScheduler:
         self._dt_s = FIRST_DT_S
         self._epoch = 0
         self._sweep_credit = 0.0
+        self._subjects: F32 = np.zeros((0, 4), np.float32)  # what pieces were laid out for last
         self._rows: NDArray[np.intp] = np.zeros(0, np.intp)  # of the plan, in what was given out last
         self.frames = 0
         self.of_total = 0
@@ -102,7 +109,19 @@ class TileScheduler:
 
     def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections:
         """See :class:`streamdet.protocols.Memory`."""
-        return self._standing.recall(frame, tiles, found)
+        return self._standing.recall(frame, tiles, self._of_subjects(tiles, found))
+
+    def _of_subjects(self, tiles: TilePlan, found: Detections) -> Detections:
+        """Without what is found in pieces beside what they are to show: cut off, and with no surroundings, anything is found."""
+        whole = int((self._rows >= 0).sum())
+        if whole == len(tiles) or not len(found):
+            return found
+        box, of = found.xyxy, self._subjects
+        low, high = np.maximum(box[:, None, :2], of[:, :2]), np.minimum(box[:, None, 2:], of[:, 2:])
+        shared = np.maximum(high - low, 0).prod(2)
+        area, other = ((one[:, 2:] - one[:, :2]).prod(1) for one in (box, of))
+        met = (shared >= MET_SHARE * np.minimum(area[:, None], other)).any(1)
+        return found[(found.tile < whole) | met]
 
     def stands(self) -> Bool | None:
         """See :class:`streamdet.protocols.Memory`."""
@@ -205,10 +224,10 @@ class TileScheduler:
             return why, None
         self._stir(frame, motion)
         fine = ~self._coarse
-        regions, reason, due = self._looks(plan, motion, tracks, since_s)
+        regions, reason, due, piecewise = self._looks(plan, motion, tracks, since_s)
         fits = np.zeros(len(regions), np.bool_)
         if self._collages and fine.sum() > 1 and due.sum() <= MOST_PIECES:
-            fits = fit_in_pieces(regions, reason, plan[fine], self._sight)
+            fits = piecewise & fit_in_pieces(regions, reason, plan[fine], self._sight)
         self._in_tiles(why, plan, regions[due & ~fits], reason[due & ~fits])
         why[self._sweep.due(why < 0, frame.pts_s, since_s, self._dt_s)] = WHY_SWEEP
         run = plan.xyxy[fine & (why >= 0)]
@@ -217,6 +236,7 @@ class TileScheduler:
         pieces = self._in_pieces(why, plan, regions[rest], reason[rest])
         if pieces is None:
             return why, None
+        self._subjects = regions[fits]
         spare = fits & ~whole & ~rest
         if not self._movers:  # what stands is known
             spare &= ~self._standing.holds(regions)
@@ -241,8 +261,11 @@ class TileScheduler:
             return True
         return look == "auto" and motion.state in ("first", "moving")
 
-    def _looks(self, plan: TilePlan, motion: Motion, tracks: Tracks, since_s: float) -> tuple[F32, U8, Bool]:
-        """(R,4) moving regions and expected tracks inside the frame; (R,) why one looks there; (R,) what is due now."""
+    def _looks(self, plan: TilePlan, motion: Motion, tracks: Tracks, since_s: float) -> tuple[F32, U8, Bool, Bool]:
+        """(R,4) moving regions and expected tracks inside the frame; (R,) why one looks there; (R,) what is due now.
+
+        And (R,) what a piece shows well enough.
+        """
         expected: F32 = tracks.xyxy + np.tile(tracks.velocity_xy * np.float32(since_s), 2)
         regions = np.concatenate([motion.regions.reshape(-1, 4), expected.reshape(-1, 4)])
         width, height = plan.frame_wh
@@ -251,17 +274,21 @@ class TileScheduler:
         reason = np.where(np.arange(len(regions)) < len(motion.regions), WHY_MOTION, WHY_TRACK).astype(np.uint8)
         regions, reason, due = regions[seen], reason[seen], due[seen]
         if self._movers:
-            return regions, reason, due
+            return regions, reason, due, np.ones(len(due), np.bool_)
         known, small = reason == WHY_TRACK, np.zeros(len(seen), np.bool_)
         small[: len(motion.regions)] = _strong(motion, SURE_STRENGTH)
         small = small[seen]
         rest = ~known & ~small
         moving = subjects(regions[rest], due[rest], plan[~self._coarse], self._sight)
         moving = np.concatenate([regions[small & due], moving])
+        state = np.concatenate([np.zeros(len(motion.regions), np.uint8), tracks.state])[seen]
+        longer = ((regions[known, 2:] - regions[known, :2]) * plan.scale[0]).max(1, initial=0)
+        piecewise = (state[known] != TENTATIVE) & (longer <= PIECE_SHARE * min(plan.input_wh))
         return (
             np.concatenate([moving, regions[known]]),
             np.concatenate([np.full(len(moving), WHY_MOTION, np.uint8), reason[known]]),
             np.concatenate([np.ones(len(moving), np.bool_), due[known]]),
+            np.concatenate([np.ones(len(moving), np.bool_), piecewise]),
         )
 
     def _in_tiles(self, why: NDArray[np.int8], plan: TilePlan, regions: F32, reason: U8) -> None:

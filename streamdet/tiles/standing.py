@@ -33,7 +33,7 @@ F64 = NDArray[np.float64]
 
 
 class Answers(NamedTuple):
-    """What was found (N rows); by each, the rectangle it was seen in (N,4) px, its scale (N,), when (N,), and grey levels (N,K)."""
+    """What was found (N rows); of each the rectangle it was seen in (N,4) px, its scale, when (N,), and grey levels (N,K)."""
 
     rows: Detections
     place: I32
@@ -42,7 +42,13 @@ class Answers(NamedTuple):
     levels: U8
 
     def only(self, which: Bool) -> Answers:
-        return Answers(*(column[which] for column in self))
+        return Answers(self.rows[which], self.place[which], self.scale[which], self.at_s[which], self.levels[which])
+
+    def beside(self, other: Answers) -> Answers:
+        rows = Detections.concat([self.rows, other.rows])
+        place, levels = np.concatenate([self.place, other.place]), np.concatenate([self.levels, other.levels])
+        scale, at_s = np.concatenate([self.scale, other.scale]), np.concatenate([self.at_s, other.at_s])
+        return Answers(rows, place, scale, at_s, levels)
 
 
 def _none() -> Answers:
@@ -72,7 +78,7 @@ class Standing:
         changed = apart > max(CHANGED_LEVELS, CHANGED_SIGMAS * motion.noise)
         same = changed.mean(1) <= CHANGED_SHARE
         self._answers = held.only(same)
-        return held.rows.xyxy[~same]
+        return np.asarray(held.rows.xyxy[~same], np.float32)
 
     def holds(self, boxes: F32) -> Bool:
         """(M,) of which boxes (M,4) what was found there stands."""
@@ -89,10 +95,7 @@ class Standing:
             np.full(len(found), frame.pts_s),
             _levels(frame.picture, found.xyxy),
         )
-        columns = zip(fresh[1:], held[1:])
-        self._answers = Answers(
-            Detections.concat([found, held.rows]), *(np.concatenate(pair) for pair in columns)
-        )
+        self._answers = fresh.beside(held)
         if not len(held.rows):
             return found
         place = np.unique(held.place, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int32)

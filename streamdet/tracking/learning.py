@@ -113,7 +113,7 @@ def resume(rows: NDArray[Any], row: Rows) -> None:
 
 def _show(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows) -> None:
     rows["box"][row], rows["score"][row] = seen.box[column], seen.score[column]
-    rows["detection_row"][row] = seen.row[column]
+    rows["detection_row"][row], rows["held"][row] = seen.row[column], ~seen.fresh[column]
 
 
 def _vote(rows: NDArray[Any], row: Rows, label: NDArray[np.int32], score: F64) -> None:

@@ -79,7 +79,7 @@ def see(merged: Detections, least_score: float, picture: Picture | None = None) 
         looked = np.flatnonzero(size >= LEAST_SEEN_PX)
         look[looked] = look_at(picture, box[looked])
         clear[large] = covering(box[large], box) <= 1
-    return Seen(row, box, centre, wh, size, score, merged.label[row], look, clear, merged.tile[row] >= 0)
+    return Seen(row, box, centre, wh, size, score, merged.label[row], look, clear, ~merged.held[row])
 
 
 def size_of(wh: F64) -> F64:

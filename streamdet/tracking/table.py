@@ -30,6 +30,7 @@ TRACK = np.dtype(
         ("last_s", "f8"),
         ("score", "f8"),
         ("detection_row", "i4"),
+        ("held", "?"),  # it stands from an earlier frame
         ("misses", "i4"),  # frames since in which it was looked for
         ("ignored_s", "f8"),  # time since in which nobody looked where it is
         # the course before an abrupt turn, until the new one has proved itself
@@ -74,6 +75,7 @@ NOW = (
     "last_s",
     "score",
     "detection_row",
+    "held",
     "misses",
     "smooth",
     "trial",

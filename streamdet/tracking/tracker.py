@@ -39,7 +39,8 @@ from streamdet.tracking.reach import covered, gate_px, in_cells, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, TrackTable, take
 from streamdet.tracking.twins import unite
-from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Bool, Detections, Frame, Motion, TilePlan, Tracks
+from streamdet.tracking.worth import is_worthy
+from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WEAK_SHARE, Detections, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Tracker"]
 
@@ -49,15 +50,10 @@ Rows = NDArray[np.intp]
 TURN_S = 0.15  # an abrupt turn is only believed this soon after the last hit
 TURN_CHANCE = 0.05  # ... and if no more coincidences than this are to be expected so near
 MISSED_CHANCE = 0.5  # the same for a track not seen in the preceding frame
-EVIDENCE = (
-    8.0  # log odds a candidate has to collect, e.g. from two hits just where they were predicted in a quiet scene
-)
-EVIDENCE_FIRM = 3.0  # ... and one that is small and firmly believed
 EVIDENCE_OF_ONE = 7.0  # the most one hit can prove
 EVIDENCE_SPENT = 1.5  # what a hit in clutter proves on average: each costs it, so that chance never adds up
 HOPELESS = -4.0
 TENTATIVE_GAP_S = 0.06
-LASTING_S, LASTING_SHARE = 1.0, 0.75  # what is no small thing and was there for so long may score so much less
 LONGEST_IGNORED_S = 5.0
 SHORT_HOLD_S = 0.1  # repeated frames for no longer than this are padding of a frame rate, not a pause
 
@@ -99,7 +95,14 @@ class Tracker:
         self._returned = Tracks.empty()
         self._returned_boxes = Detections.empty().xyxy
 
-    def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None, stands: Bool | None = None) -> Tracks:
+    def update(
+        self,
+        frame: Frame,
+        motion: Motion,
+        merged: Detections,
+        looked: TilePlan | None = None,
+        stands: NDArray[np.bool_] | None = None,
+    ) -> Tracks:
         """Take in one frame's merged detections. `detection_row` of the result refers to `merged`.
 
         For tracks in none of the tiles `looked` (None: all were looked at), and in no cell that `stands` as it was looked at
@@ -179,7 +182,7 @@ class Tracker:
             covariance[:, 0] += (speed * doubt_s) ** 2 + doubt_px2
             rows[kind + "position"][which], rows[kind + "covariance"][which] = position, covariance
 
-    def _excuse(self, looked: TilePlan | None, stands: Bool | None) -> NDArray[np.bool_]:
+    def _excuse(self, looked: TilePlan | None, stands: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
         """Count a miss for every track (a hit takes it back), but not for those where nobody looked. Returns these."""
         rows = self._table.rows
         rows["misses"] += 1
@@ -296,7 +299,7 @@ class Tracker:
         Returns (K,2) keys given up, and for which.
         """
         rows = self._table.rows
-        worthy = np.flatnonzero(self._is_worthy(rows))
+        worthy = np.flatnonzero(is_worthy(rows, self._config, now_s=self._now_s, doubts=self._doubts, wary=self._wary))
         missed = rows["detection_row"] < 0
         lost = np.flatnonzero((rows["state"] >= COASTING) | ((rows["state"] == CONFIRMED) & missed))
         old, new = relink(
@@ -314,28 +317,6 @@ class Tracker:
             self._name(np.setdiff1d(worthy, new))
             self._table.keep(~np.isin(np.arange(len(rows)), new))
         return np.concatenate([joined, unite(self._table)]) if self._doubts else joined
-
-    def _is_worthy(self, rows: NDArray[Any]) -> NDArray[np.bool_]:
-        config = self._config
-        size = size_of(rows["wh"])
-        way = length_of(rows["smooth"] - rows["birth"])
-        # One outlier among hits on the spot is a step, not a way: the way must be longer than its longest step.
-        straight = length_of(rows["last"] - rows["birth"])
-        moved = (way >= np.maximum(config.confirm_move_px, 0.25 * size)) & (straight >= 1.25 * rows["longest_step"])
-        sure = rows["score_sum"] >= config.confirm_score * rows["hits"]
-        if not self._doubts:
-            there = (self._now_s - rows["birth_s"] >= LASTING_S) & (rows["looks"] >= config.confirm_hits)
-            fairly = rows["score_sum"] >= LASTING_SHARE * config.confirm_score * rows["hits"]
-            sure |= there & fairly & (size >= belief.PLAIN_PX)
-        proven = rows["evidence"] >= (EVIDENCE if config.confirm_hits > 1 else -np.inf)
-        candidate = (rows["state"] == TENTATIVE) & (rows["detection_row"] >= 0)
-        worthy = candidate & (rows["hits"] >= config.confirm_hits) & proven & (moved | sure)
-        if self._doubts and candidate.any():
-            believed = belief.belief(rows, self._now_s - rows["last_s"]) - self._wary
-            firm = (believed >= belief.FIRM) & (rows["evidence"] >= EVIDENCE_FIRM) & (size < belief.PLAIN_PX)
-            firm &= rows["hits"] >= max(2, config.confirm_hits - 1)
-            worthy = (worthy & (believed >= belief.FOUND)) | (candidate & firm)
-        return np.asarray(worthy)
 
     def _name(self, row: Rows) -> None:
         rows = self._table.rows
@@ -405,4 +386,5 @@ class Tracker:
             age_s=(pts_s - rows["birth_pts_s"]).astype(np.float32),
             detection_row=np.where(hidden, -1, rows["detection_row"]).astype(np.int32),
             seen_row=rows["detection_row"].copy(),
+            held=rows["held"] & ~unseen[:, 0],
         )

@@ -122,7 +122,9 @@ class Stage:
             raise RuntimeError("merge broke")
         return found
 
-    def update(self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None) -> Tracks:
+    def update(
+        self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None, stands: Any = None
+    ) -> Tracks:
         self._at("track", frame)
         return Tracks.empty()
 
