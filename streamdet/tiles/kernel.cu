@@ -1,5 +1,4 @@
-// The tile packer on the GPU. What it computes is defined by pack_cpu.py + sample.py; this is the fast copy, tested against
-// them (tests/gpu).
+// The tile packer on the GPU. What it computes is defined by pack_cpu.py + sample.py; this is the fast copy, held to them by tests/gpu.
 //
 // Every kernel is free of barriers and shared memory: a thread writes what no other thread reads. So the same source, compiled
 // as C++ with tests/gpu/cuda_shim.h, runs thread after thread on a CPU and gives the same numbers.
@@ -143,8 +142,7 @@ __device__ __forceinline__ void load_pairs(const Plane& u, int x, int y, float* 
 // ------------------------------------------------------------------------------------------------------------- sampling
 
 // One axis of a tile on one plane, in whole numbers: sample.py's positions are fractions with the denominator `den`.
-// For output px i the centre lies at (step * i + start) / den plane px from the crop's first sample, footprints begin
-// at (step * i + edge) / den.
+// Output px i has its centre (step * i + start) / den plane px from the crop's first sample; its footprint begins at (step * i + edge) / den.
 struct Axis {
     int first, have;  // the crop: its first sample in the plane, how many
     int step, start, edge, den;
@@ -186,8 +184,7 @@ struct Span {
 
 __device__ __forceinline__ Span span_of(const Axis& axis, int i) {
     const int begin = axis.step * i + axis.edge, end = begin + axis.step;
-    const int from = begin / axis.den, to = end / axis.den;
-    const int rest = end - to * axis.den;
+    const int from = begin / axis.den, to = end / axis.den, rest = end - to * axis.den;
     Span span;
     span.skip = (float)(begin - from * axis.den) / (float)axis.den;
     span.reach = rest ? (float)rest / (float)axis.den : 1.0f;
@@ -329,8 +326,7 @@ __device__ __forceinline__ void store_run(T* out, const T* values, int count, bo
 
 template <class T, bool ANY>
 __device__ __forceinline__ void pack(const Job* __restrict__ job) {
-    const int width = job->width, height = job->height;
-    const int runs = (width + RUN - 1) / RUN;
+    const int width = job->width, height = job->height, runs = (width + RUN - 1) / RUN;
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     const int y = index / runs, x = (index - y * runs) * RUN;
     int row_of_tile = blockIdx.y;
