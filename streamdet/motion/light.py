@@ -5,14 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from statistics import NormalDist
 
+import cv2
 import numpy as np
 
 from streamdet.types import F32, I16, U8
 
-__all__ = ["Relight", "Spectrum", "fit_light", "grid_of", "sample"]
+__all__ = ["Relight", "Spectrum", "another_scene", "fit_light", "grid_of", "sample"]
 
 _SAMPLES = 32_768
 _BINS = 12
+_COARSE_SPREAD = 2.5  # grey levels
+_COARSE_SHARE = 0.2  # of the pixels' own spread; of mere noise an eighth is left in the mean of 64
+_LEAST_SQUARES = 6
+_MAY_BE_GONE = 0.15  # of a side: how far the camera may have jumped
+_ALIKE = 0.75  # correlation of the middle with the best place before; seen: .88 and more in one scene, mostly .6 and less in two
 _ABSOLUTE = np.abs(np.arange(-255, 256))
 
 
@@ -26,6 +32,35 @@ def grid_of(shape: tuple[int, ...]) -> tuple[int, int]:
     """The first row and column of :func:`sample`, and how many px lie from each to the next."""
     step = max(1, int(np.sqrt(shape[0] * shape[1] / _SAMPLES)))
     return step // 2, step
+
+
+def another_scene(now: I16, then: I16, shape: tuple[int, ...], spread: float) -> bool:
+    """Whether two samples of planes of `shape` show different things, wherever the camera has turned in between.
+
+    `spread`: :meth:`Spectrum.spread` between them. Two skies of one tone agree within a dozen levels in half of their pixels, and
+    so do two noisy frames of one sky. Means of many pixels tell them apart: noise is gone from them. And what a camera saw
+    before it jumped is still there, only elsewhere.
+    """
+    first, step = grid_of(shape)
+    columns = len(range(first, shape[1], step))
+    difference = _coarse(now, columns, 8) - _coarse(then, columns, 8)
+    if min(difference.shape) < _LEAST_SQUARES:
+        return False
+    coarse = 1.4826 * float(np.median(np.abs(difference - np.median(difference))))
+    if coarse < max(_COARSE_SPREAD, _COARSE_SHARE * spread):
+        return False
+    middle, before = _coarse(now, columns, 4), _coarse(then, columns, 4)
+    top, left = (round(size * _MAY_BE_GONE) for size in middle.shape)
+    middle = np.ascontiguousarray(middle[top:-top, left:-left])
+    return float(cv2.matchTemplate(before, middle, cv2.TM_CCOEFF_NORMED).max()) < _ALIKE
+
+
+def _coarse(sampled: I16, columns: int, side: int) -> F32:
+    """Means of squares of `side` x `side` samples; what is left over at the right and below does not count."""
+    grid = sampled.reshape(-1, columns)
+    down, across = (size // side for size in grid.shape)
+    squares = grid[: down * side, : across * side].reshape(down, side, across, side)
+    return np.asarray(squares.mean(axis=(1, 3), dtype=np.float32))
 
 
 class Spectrum:

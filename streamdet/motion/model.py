@@ -21,7 +21,7 @@ from streamdet.motion.camera import Camera
 from streamdet.motion.glimpse import Glimpser, rows_together
 from streamdet.motion.history import History
 from streamdet.motion.judge import judge
-from streamdet.motion.light import Relight, Spectrum, fit_light, sample
+from streamdet.motion.light import Relight, Spectrum, another_scene, fit_light, sample
 from streamdet.motion.regions import find_regions
 from streamdet.motion.repeats import Repeats
 from streamdet.motion.shapes import Planes, Shapes
@@ -36,7 +36,7 @@ _SIGMAS_PER_LEVEL = 3.0  # the largest of 256 noisy pixels lies about three sigm
 _HIGHEST_THRESHOLD = 48.0
 _BUSY_SHARE = 0.08  # of the blocks; below it nobody asks whether the camera moves
 _AGREE = 0.9  # share of pixels that agree with the preceding frame in an ordinary picture
-_CUT_BELOW = 0.4
+_CUT_BELOW, _DOUBTFUL = 0.4, 0.75
 _LARGEST_GAP_S = 5.0
 _USUAL_DT_S = 1 / 30
 _DETAIL_AT_LEAST_PX, _DETAIL_SHARE = 40.0, 1 / 12
@@ -126,7 +126,7 @@ class Scene:
         threshold = self._threshold()
         moving = self._follow_camera(luma, change > threshold, dt_s)
         agree = since.within(max(12.0, 4 * self._usual_noise)) if light is None else light.after
-        if not moving and agree < _CUT_BELOW and not self._camera.agreeing:
+        if not moving and not self._camera.agreeing and self._is_cut(now, agree, noise, light):
             return None
         if not moving:
             self._follow_light(now)
@@ -156,6 +156,12 @@ class Scene:
         self._sample, self._change, self._pts_s = now, change, frame.pts_s
         self._remember(frame, planes)
         return self._last
+
+    def _is_cut(self, now: I16, agree: float, spread: float, light: Relight | None) -> bool:
+        """Little agrees with the preceding frame; or half does, by tone alone."""
+        if agree < _CUT_BELOW:
+            return True
+        return agree < _DOUBTFUL and light is None and another_scene(now, self._sample, self.wh[::-1], spread)
 
     def _elapsed(self, frame: Frame) -> float:
         """Media seconds since the preceding distinct frame; the usual step where the file's clock stands or runs backwards."""

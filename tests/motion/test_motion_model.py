@@ -194,6 +194,41 @@ def test_a_cut_begins_afresh() -> None:
         assert (motion.previous is None) == (i in (0, 10))
 
 
+def sky(seed: int) -> np.ndarray:
+    """Clouds of one tone: two such skies agree within a dozen levels in more than half of their pixels."""
+    rng = np.random.default_rng(seed)
+    clouds = cv2.GaussianBlur(rng.normal(0, 1, (WH[1], WH[0])), (0, 0), 30)
+    return 130 + 14 * clouds / clouds.std()
+
+
+def test_a_cut_from_sky_to_sky_is_noticed() -> None:
+    agree = float(np.mean(np.abs(sky(3) - sky(4)) <= 12))
+    assert 0.4 < agree < 0.75, "or the simple rule would do, or none"
+    model = MotionModel()
+    states = [model(frame(noisy(sky(3 if i < 10 else 4), i), i)).state for i in range(20)]
+    assert states == ["first"] + ["steady"] * 9 + ["cut"] + ["steady"] * 9
+
+
+@pytest.mark.parametrize("sigma", [6.0, 14.0])
+def test_noise_over_a_pale_sky_is_no_cut(sigma: float) -> None:
+    """Thermal cameras: hardly a third of the pixels agree from frame to frame, and it is one scene."""
+    model = MotionModel()
+    plain = np.full((WH[1], WH[0]), 120.0) + np.linspace(0, 6, WH[0])
+    states = {model(frame(noisy(plain, i, sigma), i)).state for i in range(1, 30)}
+    assert "cut" not in states
+
+
+def test_a_car_before_the_lens_is_no_cut() -> None:
+    model, picture = MotionModel(), sky(3).astype(np.uint8)
+    states = set()
+    for i in range(40):
+        drawn = picture.copy()
+        left = -260 + 16 * i
+        drawn[60:230, max(left, 0) : max(left + 230, 0)] = 40
+        states.add(model(frame(noisy(drawn, i), i)).state)
+    assert "cut" not in states
+
+
 def test_flicker_on_the_spot_is_absorbed() -> None:
     rng, picture, model = np.random.default_rng(5), texture(WH, low=90, high=120), MotionModel()
     late = 0
