@@ -17,6 +17,7 @@ from streamdet.config import Config, load, with_values
 from streamdet.errors import OutputError, StreamdetError
 from streamdet.pipeline import Pipeline, Stream
 from streamdet.places import Outputs
+from streamdet.records import as_text
 from streamdet.types import Event, Result
 
 __all__ = ["Run", "listed", "run"]
@@ -86,7 +87,7 @@ class Run:
             "streams": [_stream_summary(stream, outputs[stream.name]) for stream in done],
             "deliveries": [] if assembled.telling is None else assembled.telling.finish(abort=self._aborted),
             "warnings": [*assembled.detector.warnings],
-            "errors": [str(error) for error in assembled.pipeline.errors if isinstance(error, StreamdetError)],
+            "errors": [as_text(str(error)) for error in assembled.pipeline.errors if isinstance(error, StreamdetError)],
         }
 
     def _write_summary(self) -> None:
@@ -104,7 +105,7 @@ def _stream_summary(stream: Stream, outputs: Outputs) -> dict[str, Any]:
     fps = stream.frames / wall_s
     return {
         "stream": info.stream,
-        "source": info.uri,
+        "source": as_text(info.uri),
         "frame_wh": list(info.frame_wh) if info.frame_wh else None,
         "source_fps": info.fps,
         "frames": stream.frames,
@@ -117,9 +118,9 @@ def _stream_summary(stream: Stream, outputs: Outputs) -> dict[str, Any]:
         "objects": stream.counts,
         "events": stream.events,
         "stages_ms": {**stream.capture_timer.summary_ms(), **line.timer.summary_ms()},
-        "outputs": {option: path for option, path in outputs.files.items() if _is_written(option, path)},
-        "warnings": list(stream.source.warnings),
-        "error": str(stream.error) if stream.error else None,
+        "outputs": {option: as_text(path) for option, path in outputs.files.items() if _is_written(option, path)},
+        "warnings": [as_text(warning) for warning in stream.source.warnings],
+        "error": as_text(str(stream.error)) if stream.error else None,
     }
 
 

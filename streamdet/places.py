@@ -13,6 +13,7 @@ from pathlib import Path
 
 from streamdet.config import OutputConfig
 from streamdet.errors import ConfigError, OutputError, UsageError, redact
+from streamdet.records import as_text
 
 __all__ = [
     "Outputs",
@@ -51,11 +52,13 @@ def sources_of(uris: Sequence[str]) -> list[SourceSpec]:
     if any(not uri.strip() for uri in uris):
         raise UsageError("SOURCE '' names nothing; give a file, image, folder, glob, camera or address")
     specs = _together([spec for uri in uris for spec in _specs(uri)])
-    taken: dict[str, int] = {}
+    taken: set[str] = set()
     unique = []
     for spec in specs:
-        count = taken[spec.stream] = taken.get(spec.stream, 0) + 1
-        name = spec.stream if count == 1 else f"{spec.stream}-{count}"
+        stem = as_text(spec.stream)
+        names = (stem if count == 1 else f"{stem}-{count}" for count in itertools.count(1))
+        name = next(name for name in names if name not in taken)
+        taken.add(name)
         unique.append(SourceSpec(spec.kind, spec.uri, name, spec.paths))
     return unique
 

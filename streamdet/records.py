@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from streamdet.masks import coco_rle, polygons
 from streamdet.types import CONFIRMED, SCHEMA, STATE_NAMES, WHY_NAMES, Event, Result, TilePlan, Tracks
 
-__all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "encode", "frame_record", "shape_of"]
+__all__ = ["FrameRecord", "ObjectRecord", "TilesRecord", "as_text", "encode", "frame_record", "shape_of"]
 
 
 class TilesRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -82,6 +82,11 @@ class FrameRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     motion: str | None = None
     tiles: TilesRecord | None = None
     objects: tuple[ObjectRecord, ...]
+
+
+def as_text(name: str) -> str:
+    """A file's name as JSON can hold it: bytes that are no UTF-8, as old disks and cameras have them, become ``_``."""
+    return "".join("_" if "\ud800" <= character <= "\udfff" else character for character in name)
 
 
 def frame_record(result: Result, *, tentative: bool = False) -> FrameRecord:

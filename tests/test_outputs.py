@@ -72,3 +72,26 @@ def test_a_home_is_understood_in_a_configuration(monkeypatch: pytest.MonkeyPatch
     assert outputs_of(spec, OutputConfig(dir="~/out"), alone=True).video == "/home/ann/out/match.mp4"
     assert outputs_of(spec, OutputConfig(frames="~/f.jsonl"), alone=True).frames == "/home/ann/f.jsonl"
     assert outputs_of(spec, OutputConfig(frames="-"), alone=True).frames == "-"
+
+
+def test_names_are_unique_and_can_be_written_whatever_the_files_are_called() -> None:
+    names = [spec.stream for spec in sources_of(["a.mp4", "b/a.mp4", "a-2.mp4", "b\udcff.mp4", "%d.mp4", "7"])]
+    assert names[:4] == ["a", "a-2", "a-2-2", "b_"]
+    assert len(set(names)) == len(names)
+
+
+def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    """As old disks and cameras have them."""
+    import json
+    import os
+    import shutil
+
+    film = tmp_path / "film.mp4"
+    assert main(["demo", *SCENE, "--video", str(film), "--quiet"]) == 0
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    shutil.move(film, odd)
+    assert main(["run", odd, "--model", "motion", "--output", str(tmp_path / "out"), "--quiet"]) == 0
+    stream = json.loads((tmp_path / "out/summary.json").read_text())["streams"][0]
+    assert (stream["stream"], stream["source"]) == ("caf_", f"{tmp_path}/caf_.mp4")
+    assert (tmp_path / "out/caf_.mp4").exists()
+    assert json.loads((tmp_path / "out/caf_.frames.jsonl").read_text().splitlines()[0])["stream"] == "caf_"

@@ -16,6 +16,7 @@ from typing import NamedTuple, Self
 
 from streamdet.config import SourceConfig
 from streamdet.errors import DependencyError, SourceOpenError, redact
+from streamdet.records import as_text
 from streamdet.sources.fetch import fetch, name_at
 from streamdet.sources.stills import Still, count_of, read_image, stills_of
 from streamdet.types import Frame, SourceInfo
@@ -201,7 +202,7 @@ class ImageSource(_Pictures):
                 picture=still.picture,
                 captured_s=time.monotonic(),
                 still=True,
-                name=self._paths[position].name,
+                name=as_text(self._paths[position].name),
                 page=still.page,
             )
 
