@@ -46,6 +46,7 @@ def _main(arguments: argparse.Namespace) -> int:
         stream=sys.stderr,
     )
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # the line has its own threads
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # ... and no matrix is large enough to wait for a second one
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a damaged file is told in one sentence
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command

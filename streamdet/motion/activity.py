@@ -74,11 +74,16 @@ def components(mask: Any) -> tuple[int, Any, Any]:
 
 def maxima_along(rows: U8, count: int) -> U8:
     """(H, W/count) maxima of every `count` neighbours of a line, `count` a power of two; (H,W) contiguous."""
-    while count > 1:
+    if count == 2:
         pairs = rows.view(np.uint16)
-        rows = np.maximum(pairs & 0xFF, pairs >> 8).astype(np.uint8)
+        return np.asarray(np.maximum(pairs & 0xFF, pairs >> 8).astype(np.uint8))
+    turned: Any = cv2.transpose(
+        rows.reshape(-1, count)
+    )  # neighbours lie far apart then, and their neighbours beside them
+    while count > 1:
         count //= 2
-    return rows
+        turned = cv2.max(turned[:count], turned[count:])
+    return np.asarray(turned.reshape(len(rows), -1), np.uint8)
 
 
 class BlockNoise:
