@@ -20,6 +20,7 @@ Rows = NDArray[np.intp]
 
 LARGEST_SIZE_RATIO = 4.0
 LOOK_COST = 0.8  # of a stranger at the right place
+FASTEST_SIZES_PER_S = 8.0  # what moves faster is not known by its look: a ball, a blur
 IN_PLACE = 0.4  # overlap from which what nobody else claims is the same thing, whatever it looks like now
 SOFT_PX = 2.0  # added to sizes before they are compared: 2 px against 4 px says nothing
 
@@ -55,6 +56,12 @@ class Seen:
     def own_look(self, column: Rows) -> NDArray[np.float32]:
         """(P,LOOK) by which the detections `column` may be known from now on; NaN for small ones."""
         return np.where(self.size[column, None] >= LEAST_PX, self.look[column], np.float32(np.nan))
+
+
+def known_by_look(rows: NDArray[Any]) -> NDArray[np.bool_]:
+    """(N,) of which tracks the look is known, and says something: what flies by is a blur, and its place tells more."""
+    slow = length_of(rows["velocity"]) <= FASTEST_SIZES_PER_S * size_of(rows["wh"])
+    return np.asarray(slow & ~np.isnan(rows["look"]).any(axis=1))
 
 
 def see(merged: Detections, least_score: float, picture: Picture | None = None) -> Seen:
@@ -132,7 +139,7 @@ def match(
     overlap = _diou(origin[i], tracks["wh"][row], seen.centre[column], seen.wh[column])
     cost = 0.5 * distance / np.maximum(radius_px[i], 1e-9) + 0.2 * apart + 0.15 * (1 - overlap)
     if seen.looked_at:
-        strange = strangeness(tracks["look"][row], seen.look[column])
+        strange = strangeness(tracks["look"][row], seen.look[column]) * known_by_look(tracks)[row]
         in_place = (overlap >= IN_PLACE) & (tracks["state"][row] < LOST)
         possible &= in_place | (strange < 1)
         cost += LOOK_COST * strange * ~(in_place & _undisputed(row, column, possible))

@@ -34,7 +34,7 @@ from streamdet.config import TrackerConfig
 from streamdet.tracking import belief, kalman, learning
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.looks import covering
-from streamdet.tracking.pairing import Seen, length_of, match, see, size_of
+from streamdet.tracking.pairing import Seen, known_by_look, length_of, match, see, size_of
 from streamdet.tracking.reach import covered, gate_px, in_cells, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, TrackTable, take
@@ -211,7 +211,7 @@ class Tracker:
         free = strong.copy()
         gap = self._now_s - rows["last_s"]
         known = (rows["state"] == CONFIRMED) | (rows["state"] == COASTING)
-        lost = (rows["state"] == LOST) & ~np.isnan(rows["look"]).any(axis=1)
+        lost = (rows["state"] == LOST) & known_by_look(rows)
         candidate = (rows["state"] == TENTATIVE) & (rows["hits"] > 1)
         predicted, gate = rows["position"], gate_px(rows)
         chance = self._clutter.density(rows["last"])

@@ -156,3 +156,18 @@ def test_learning_fades_in_what_is_clear_and_nothing_else() -> None:
     assert strangeness(unknown, red).tolist() == [0.0]
     assert unlike(red, red).tolist() == [0.0]
     assert unlike(red, blue).tolist() == [1.0]
+
+
+def test_a_thing_that_flew_by_is_not_known_again_by_its_look() -> None:
+    """A ball is missed, and at once something of its colour is seen near where it would be: an arm, a racket. Not its hit."""
+    street, tracks = Street(), Tracks.empty()
+    for frame in range(8):
+        at = (40 + 26 * frame, 180.0)  # eight sizes and more a second
+        tracks = street.see([(*at, GREY)], [at])
+    ball = _id_at(tracks, 40 + 26 * 7)
+    for _ in range(8, 13):
+        tracks = street.see([], [])
+    assert not len(tracks.shown)
+    limb = (40 + 26 * 12, 200.0)
+    tracks = street.see([(*limb, GREY)], [limb])
+    assert ball not in tracks.shown.id.tolist()
