@@ -240,7 +240,7 @@ def _models(arguments: argparse.Namespace) -> int:
 
 
 def _info(arguments: argparse.Namespace) -> int:
-    from streamdet.report import machine_report
+    from streamdet.machine import machine_report
 
     print(machine_report())
     return EXIT_DONE

@@ -1,19 +1,16 @@
-"""What a run tells its user: progress while it goes, a few lines when it is done, tables for `bench` and `info`."""
+"""What a run tells its user: progress while it goes, a few lines when it is done, a table for `bench`, scores for `demo`."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.metadata
 import json
 import os
-import platform
 import sys
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from streamdet.errors import OutputError, StartupError, UsageError
+from streamdet.errors import OutputError, UsageError
 from streamdet.records import encode, frame_record
 from streamdet.types import Result
 
@@ -28,7 +25,6 @@ __all__ = [
     "describe_bench",
     "describe_demo",
     "describe_run",
-    "machine_report",
     "write_json",
 ]
 
@@ -255,63 +251,3 @@ def write_json(target: str, record: Any) -> None:
         Path(target).write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}; choose another path") from None
-
-
-def machine_report() -> str:
-    """What `streamdet info` prints: versions, processor, which backends can run and why the others cannot."""
-    lines = [
-        f"streamdet {importlib.metadata.version('streamdet')}, Python {platform.python_version()}, {platform.platform()}"
-    ]
-    lines.append(f"processor: {os.cpu_count()} cores, {platform.machine()}")
-    for package, remedy in (
-        ("numpy", ""),
-        ("opencv-python", ""),
-        ("av", ""),
-        ("onnxruntime", ""),
-        ("openvino", "optional, often faster on Intel and AVX-512 machines: pip install 'streamdet[openvino]'"),
-    ):
-        try:
-            lines.append(f"{package:<14} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{package:<14} not installed{f' ({remedy})' if remedy else ''}")
-    return "\n".join([*lines, *_gpu_report()])
-
-
-def _gpu_report() -> list[str]:
-    """The GPUs, what of our GPU path is installed, and the exact reason for what cannot run."""
-    from streamdet import fatbin
-    from streamdet.gpu import why_cpu
-    from streamdet.libcuda import NoGpu, probe
-
-    lines, index, count = [], 0, 1
-    while index < count:
-        gpu = probe(index)
-        if isinstance(gpu, NoGpu):
-            lines.append(f"{'GPU':<14} not used: {gpu.reason}")
-        else:
-            count = gpu.count
-            lines.append(f"{'GPU':<14} {gpu.describe()}")
-        index += 1
-    for package, remedy in (
-        ("pycuda", "packs tiles on the GPU: pip install 'streamdet[cuda]'"),
-        ("tensorrt", "runs models on the GPU, fastest: pip install 'streamdet[tensorrt]'"),
-        ("tensorrt-rtx", "the same for GeForce RTX, smaller: pip install 'streamdet[tensorrt-rtx]'"),
-        ("onnxruntime-gpu", "runs models on the GPU: pip uninstall -y onnxruntime && pip install onnxruntime-gpu"),
-    ):
-        try:
-            lines.append(f"{package:<15} {importlib.metadata.version(package)}")
-        except importlib.metadata.PackageNotFoundError:
-            lines.append(f"{package:<15} not installed ({remedy})")
-    for name in fatbin.KERNELS:
-        try:
-            said = f"{len(fatbin.read_fatbin(name)) // 1024} kB, for GPUs from Turing on"
-        except StartupError as error:
-            said = str(error)
-        lines.append(f"{'GPU kernels':<14} {name}: {said}")
-    lines.append(
-        f"{'on a GPU':<14} decoding, motion, packing, network, reading of its answers; on the CPU all the same: packing"
-    )
-    lines.append(f"{'':<14} of stills and of --upscale, motion while the camera moves, merging, tracking, drawing")
-    reason = why_cpu()
-    lines.append(f"{'--device auto':<14} {'uses cuda:0' if reason is None else f'uses the CPU: {reason}'}")
-    return lines

@@ -28,7 +28,7 @@ LEVEL = {
     "line": 3, "stream": 3, "pipeline": 3,
     "station": 4, "camera": 4, "parts": 4, "enduring": 4,
     "assemble": 4, "places": 4, "service": 4,
-    "overlay": 4, "api": 4, "report": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
+    "overlay": 4, "api": 4, "report": 4, "machine": 4, "options": 4, "commands": 4, "cli": 4, "__main__": 4,
     "precision": 4, "gpu": 4, "cluster": 5,
     "tuning": 4,
     "predictor": 4, "image_result": 4, "stills": 4, "upscaling": 4, "looking": 4,
