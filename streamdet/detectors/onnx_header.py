@@ -33,7 +33,7 @@ _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 5, 11, 12
 _OTHER_FORMATS = {
     ".pt": "PyTorch weights",
     ".pth": "PyTorch weights",
-    ".engine": "a TensorRT engine (those come with the GPU build)",
+    ".engine": "a TensorRT engine, of one GPU and version (streamdet makes its own)",
     ".tflite": "a TensorFlow Lite model",
     ".xml": "an OpenVINO model",
     ".pb": "a TensorFlow graph",

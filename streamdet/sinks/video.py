@@ -80,7 +80,7 @@ class VideoSink:
         except OSError as error:
             raise unwritable(self._path, error) from None
         if not existed:  # only a try: a run without a frame leaves no file behind
-            self._path.unlink()
+            self._path.unlink(missing_ok=True)
         return self
 
     def __exit__(
