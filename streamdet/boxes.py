@@ -43,7 +43,7 @@ NWD_PER_SIDE = 0.6
 
 def _floats(values: ArrayLike) -> Floats:
     array = np.asarray(values)
-    return array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float64)
+    return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
 def _ratio(part: Floats, whole: Floats) -> Floats:

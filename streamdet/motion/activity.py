@@ -17,16 +17,21 @@ __all__ = ["BLOCK_PX", "BlockMaxima", "BlockNoise", "components", "enlarged", "m
 
 BLOCK_PX = 16
 _STRIPE_PX = 128
+_MOST_BUFFERED = 1 << 22
 
 
 class BlockMaxima:
-    """Block maxima of |now - then|; buffers are reused, results are fresh."""
+    """Block maxima of |now - then|; buffers are reused, results are fresh.
 
-    def __init__(self, wh: tuple[int, int]) -> None:
+    Works in stripes of `stripe_px` rows: small ones stay in the cache; beside a thread that is busy with Python few large ones
+    are faster, as each has to wait for the interpreter.
+    """
+
+    def __init__(self, wh: tuple[int, int], stripe_px: int = _STRIPE_PX) -> None:
         self._wh = wh
         columns, rows = -(-wh[0] // BLOCK_PX), -(-wh[1] // BLOCK_PX)
         self.shape = (rows, columns)
-        stripe = max(BLOCK_PX, min(_STRIPE_PX, 2**21 // max(wh[0], 1) // BLOCK_PX * BLOCK_PX))
+        stripe = max(BLOCK_PX, min(stripe_px, _MOST_BUFFERED // max(wh[0], 1)) // BLOCK_PX * BLOCK_PX)
         self._buffer = np.zeros((stripe, wh[0]), np.uint8)
         self._rows = np.zeros((rows, columns * BLOCK_PX), np.uint8)
 

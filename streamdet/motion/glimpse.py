@@ -12,6 +12,8 @@ from streamdet.types import U8, Frame
 
 __all__ = ["Glimpser", "rows_together"]
 
+_STRIPE_PX = 720
+
 
 class Glimpser:
     """Sees every frame of a stream, in order, and remembers the last."""
@@ -27,7 +29,7 @@ class Glimpser:
         luma = rows_together(frame.picture.luma)
         before, self._before = self._before, luma
         if before is None or before.shape != luma.shape:
-            self._maxima = BlockMaxima(frame.wh)
+            self._maxima = BlockMaxima(frame.wh, _STRIPE_PX)
             return Glimpse(luma, None, None, sample(luma))
         assert self._maxima is not None
         return Glimpse(luma, before, self._maxima(luma, before), sample(luma))
