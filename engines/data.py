@@ -167,10 +167,10 @@ def from_background(footage: Footage, rng: np.random.Generator) -> Iterator[Crop
 
 
 def from_rendered(clip: RenderedClip, rng: np.random.Generator) -> Iterator[Crops]:
-    """Crops of every third frame of a rendered clip after its warm-up; as many without a target in mind as with one."""
+    """Crops of every second frame of a rendered clip after its warm-up: three with a target in mind and two without."""
     for seen, rows in watch_rendered(clip):
-        if seen.frame.index >= WARM_UP and seen.frame.index % 3 == 0:
-            yield cut(seen, rows, _choose(rng, seen, rows, targets=2, others=2))
+        if seen.frame.index >= WARM_UP and seen.frame.index % 2 == 0:
+            yield cut(seen, rows, _choose(rng, seen, rows, targets=3, others=2))
 
 
 def watch_rendered(clip: RenderedClip) -> Iterator[tuple[Seen, F32]]:

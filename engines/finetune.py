@@ -2,8 +2,9 @@
 
 Labels: any file `streamdet eval` reads; frames without labels are not used. Starts from the ONNX file that comes with
 streamdet; trains a few minutes on one core on the first three quarters of the labelled frames, mixed with rendered clips and
-rendered objects on the user's own background so that nothing is forgotten; then says how well the model
-before and after finds the target in the rest, as `streamdet run` shows it. Use the result with ``--model my.onnx``.
+rendered objects on the user's own background so that nothing is forgotten. The last fifth of these is not trained on: it
+chooses the threshold (`engines.own_threshold`). Then says how well the model before and after finds the target in the
+rest, as `streamdet run` shows it. Use the result with ``--model my.onnx``.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from engines.contract import LABELS
 from engines.evaluate import Contender, Runner, code_sha256, score_clip
 from engines.export import export
 from engines.own_clip import split, write_crops, write_rehearsal
+from engines.own_threshold import FEWEST, own_threshold
 from engines.readback import freeze_normalisation, read_back
 from engines.train import loss_of
 from streamdet.assemble import find_model
 from streamdet.detectors.onnx_header import read_header
 from streamdet.options import span_of
-from streamdet.scoring import read_labels
+from streamdet.scoring import Labels, read_labels
 
 __all__ = ["finetune", "train_on"]
 
@@ -71,6 +73,7 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
     train, test = split(labels, test_share=given.test_share)
     train = _span(given.train, train)
     test = _span(given.test, test)
+    train, chosen_on = _set_apart(labels.between(*train), train, given.threshold_share)
     start = find_model(given.start)
     if start is None:
         raise SystemExit(f"--start {given.start}: give a network, motion has none")
@@ -88,6 +91,15 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
         torch.save(net.state_dict(), work / "model.pt")
         about = f"{start.stem}, fine-tuned on {given.clip.name}"
         export(work / "model.pt", given.output, threshold=threshold, gain=gain, bias=bias, about=about)
+        if chosen_on is not None:
+            apart = labels.between(*chosen_on)
+            chosen = own_threshold(given.output, given.clip, apart, least=threshold, within_px=given.within)
+            print(
+                f"threshold {chosen:g}, {threshold:g} before: by frames {chosen_on[0]} to {chosen_on[1] - 1}",
+                flush=True,
+            )
+            threshold = chosen
+            export(work / "model.pt", given.output, threshold=threshold, gain=gain, bias=bias, about=about)
         before = _tested(start, given, test, work)
         after = _tested(given.output, given, test, work)
     for name, score in (("before", before), ("after", after)):
@@ -99,6 +111,8 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
         "clip": given.clip.name,
         "start": Contender(start.stem, str(start)).sha256,
         "trained_on_frames": train,
+        "threshold_by_frames": chosen_on,
+        "threshold": threshold,
         "tested_on_frames": test,
         "minutes": given.minutes,
         "rehearsed_clips": given.rehearse,
@@ -107,6 +121,14 @@ def finetune(given: argparse.Namespace) -> dict[str, Any]:
         "before": before,
         "after": after,
     }
+
+
+def _set_apart(labels: Labels, train: tuple[int, int], share: float) -> tuple[tuple[int, int], tuple[int, int] | None]:
+    """Frames to train on, and the last `share` of them, which choose the threshold; None where these would be too few."""
+    first, rest = split(labels, test_share=share) if share > 0 else (train, train)
+    if share <= 0 or len(labels.between(*rest).frames) < FEWEST:
+        return train, None
+    return (train[0], first[1]), (first[1], train[1])
 
 
 def _verdict(before: float, after: float, start: str, output: Path) -> str:
@@ -143,6 +165,12 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--train", metavar="A:B", help="frames to train on (default: the first three quarters)")
     parser.add_argument("--test", metavar="A:B", help="frames to test on (default: the rest)")
     parser.add_argument("--test-share", type=float, default=0.25)
+    parser.add_argument(
+        "--threshold-share",
+        type=float,
+        default=0.2,
+        help="of the frames to train on, kept apart to choose the threshold; 0: keep that of --start",
+    )
     parser.add_argument("--within", type=float, default=10.0, help="px; for the test")
     parser.add_argument("--within-box", action="store_true")
     parser.add_argument(

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from engines.footage import ROW
 from engines.sprites import Sprite, random_sprite, stamp
 
-__all__ = ["Flight", "fly", "held", "random_flight", "shadow_of", "struck"]
+__all__ = ["Flight", "fly", "held", "lob", "random_flight", "shadow_of", "struck"]
 
-_INVISIBLE = 16.0  # grey levels of peak contrast below which nobody could see it
+_INVISIBLE = 20.0  # grey levels of peak contrast below which nobody could see it
 _FASTEST_PX = 90.0
+_SMASH_PX = (40.0, 190.0)  # per frame, just after the racket
+_INERT_PX = 1.5  # what turns with its flight turns over slowly when it hardly moves
 _KINDS = ("ball", "shuttle", "bird", "drone", "plane", "racket", "shade")
 _OUTDOORS = (0.30, 0.30, 0.09, 0.09, 0.06, 0.07, 0.09)
 _INDOORS = (0.35, 0.35, 0.02, 0.05, 0.0, 0.11, 0.12)  # nothing hovers like a plane or a bird among players
@@ -26,7 +28,10 @@ Path = Callable[[float], F64]
 
 @dataclass(slots=True)
 class Flight:
-    """`at` gives the centre (px, before shake) at a time in frames; `shutter`: share of a frame the exposure takes."""
+    """`at` gives the centre (px, before shake) at a time in frames; `shutter`: share of a frame the exposure takes.
+
+    Until `rests` the sprite does not turn with its flight: it is held.
+    """
 
     sprite: Sprite
     long_px: float
@@ -36,6 +41,14 @@ class Flight:
     phase: float
     angle: float
     turn: float  # radians per frame
+    rests: float = -1e9
+
+
+def _smash(rng: np.random.Generator, usual: float) -> float:
+    """px per frame of what was struck."""
+    if rng.random() < 0.3:
+        return float(np.exp(rng.uniform(*np.log(_SMASH_PX))))
+    return min(float(np.exp(rng.normal(np.log(usual), 0.7))), _FASTEST_PX)
 
 
 def _speed(rng: np.random.Generator, usual: float, *, ballistic: bool) -> float:
@@ -112,7 +125,7 @@ def struck(rng: np.random.Generator, when: float, where: F64, *, tall: float, sh
     kind = "shuttle" if rng.random() < 0.65 else "ball"
     come = _heading(rng, float(np.exp(rng.normal(np.log(7), 0.6))))
     come[1] = abs(come[1]) if rng.random() < 0.7 else come[1]  # mostly from above
-    speed = min(float(np.exp(rng.normal(np.log(20), 0.7))), _FASTEST_PX)
+    speed = _smash(rng, 20)
     angle = np.arctan2(-come[1], -come[0]) + rng.normal(0, 0.9)
     leave = speed * np.array([np.cos(angle), np.sin(angle)])
     drag = rng.uniform(0.02, 0.16) if kind == "shuttle" else rng.uniform(0, 0.02)
@@ -131,7 +144,7 @@ def struck(rng: np.random.Generator, when: float, where: F64, *, tall: float, sh
 def held(rng: np.random.Generator, when: float, hand: Path, tall: float, shutter: float) -> Flight:
     """A ball or shuttle held or tossed in a `hand` (its path, px) before it is served at `when`."""
     beside = rng.normal(0, 0.025, 2) * tall
-    speed = min(float(np.exp(rng.normal(np.log(16), 0.7))), _FASTEST_PX)
+    speed = _smash(rng, 16)
     leave, tremble = _heading(rng, speed), rng.uniform(0, 0.8, 2)
     toss = rng.uniform(0.02, 0.12) * tall if rng.random() < 0.25 else 0.0
     drag = rng.uniform(0.02, 0.16)
@@ -142,10 +155,33 @@ def held(rng: np.random.Generator, when: float, hand: Path, tall: float, shutter
             return np.asarray(hand(time) + beside + tremble * np.sin(0.7 * time) - (0, risen))
         return np.asarray(at(when - 1e-6) + leave * (1 - np.exp(-drag * (time - when))) / drag)
 
-    kind = "shuttle" if rng.random() < 0.65 else "ball"
-    long_px = max(3.5, tall * rng.uniform(0.04, 0.085))
+    kind = "shuttle" if rng.random() < 0.7 else "ball"
+    long_px = max(3.5, tall * rng.uniform(0.045, 0.095))
     angle, phase = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1)
-    return Flight(random_sprite(rng, kind), long_px, at, shutter, 1.0, phase, angle, 0.0)
+    return Flight(random_sprite(rng, kind), long_px, at, shutter, 1.0, phase, angle, rng.normal(0, 0.03), when)
+
+
+def lob(rng: np.random.Generator, wh: tuple[int, int], span: tuple[float, float], *, shutter: float) -> Flight:
+    """A ball or shuttle at the height of its way: it comes up, hangs for some frames and falls, a shuttle ever steeper."""
+    kind = "shuttle" if rng.random() < 0.65 else "ball"
+    when, where = rng.uniform(*span), rng.uniform((0.03, 0.0), (0.97, 0.8)) * wh
+    aside = rng.normal(0, 3.0)
+    fall, rise = float(np.exp(rng.uniform(np.log(0.1), np.log(1.6)))), 1.0
+    if kind == "shuttle":
+        rise, aside = rng.uniform(1, 2.5), aside * 0.7
+    most = rng.uniform(4, 14) if kind == "shuttle" else 1e9
+
+    def at(time: float) -> F64:
+        gone = time - when
+        if gone < 0:
+            return np.asarray(where + np.array([aside, 0.5 * fall * gone]) * rise * gone)
+        soon = min(gone, most / fall)
+        return np.asarray(where + np.array([aside * gone, 0.5 * fall * soon * soon + most * (gone - soon)]))
+
+    long_px = float(np.exp(rng.uniform(np.log(4), np.log(17))))
+    return Flight(
+        random_sprite(rng, kind), long_px, at, shutter, 1.0, rng.uniform(0, 1), rng.normal(np.pi / 2, 0.5), 0.0
+    )
 
 
 def shadow_of(rng: np.random.Generator, flight: Flight, ground: F64, when: float) -> Flight:
@@ -170,9 +206,12 @@ def _paint(image: U8, flight: Flight, time: int, offset: F64, *, thermal: bool) 
     height, width = image.shape[:2]
     moved = flight.at(time + 0.5) - flight.at(time - 0.5)
     smear = moved * flight.shutter
-    if not (-40 < centre[0] < width + 40 and -40 < centre[1] < height + 40) or np.hypot(*moved) > 130:
+    if not (-40 < centre[0] < width + 40 and -40 < centre[1] < height + 40) or np.hypot(*moved) > 200:
         return None
-    angle = float(np.arctan2(moved[1], moved[0])) if flight.sprite.turns else flight.angle + flight.turn * time
+    angle = flight.angle + flight.turn * time
+    if flight.sprite.turns and time >= flight.rests:
+        heading = moved + _INERT_PX * np.array([np.cos(angle), np.sin(angle)])
+        angle = float(np.arctan2(heading[1], heading[0]))
     picture = flight.sprite.draw(flight.phase + time * flight.sprite.cycles_per_frame)
     left, top, patch = stamp(
         picture,

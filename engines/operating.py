@@ -27,11 +27,11 @@ from streamdet.tiles.plan import plan_tiles
 from streamdet.tracking.tracker import Tracker
 from streamdet.types import STATE_NAMES, Detections, Frame, Motion, Picture, Tracks
 
-__all__ = ["Observed", "follow", "observe", "score_at"]
+__all__ = ["THRESHOLDS", "Observed", "follow", "observe", "score_at"]
 
 _SAME = 0.005  # of the rule's value
 _FLOOR = 0.15  # of scores that are not calibrated yet
-_THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
+THRESHOLDS = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ def main() -> None:
     print(f"in footage: gain {gain:.3f} bias {bias:.3f}")
     observed = [_recalibrated(clip, gain, bias) for clip in observed]
     values = []
-    for threshold in _THRESHOLDS:
+    for threshold in THRESHOLDS:
         table = score_at(observed, threshold)
         wanted = float(np.mean([row["f1"] for name, row in table.items() if name != "quiet"]))
         values.append(wanted - table["quiet"]["false_per_frame"])
@@ -229,7 +229,7 @@ def best_threshold(values: list[float]) -> float:
     """
     padded = np.pad(np.array(values), 1, mode="edge")
     smooth = np.convolve(padded, np.ones(3) / 3, "valid")
-    return _THRESHOLDS[int(np.flatnonzero(smooth >= smooth.max() - _SAME)[-1])]
+    return THRESHOLDS[int(np.flatnonzero(smooth >= smooth.max() - _SAME)[-1])]
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engines.scenery import octaves, shade
 
-__all__ = ["Player", "random_player", "sitter"]
+__all__ = ["Player", "random_player", "ready_to_serve", "sitter"]
 
 F64 = NDArray[np.float64]
 U8 = NDArray[np.uint8]
@@ -52,6 +52,10 @@ class Player:
     grain: NDArray[np.float32] = field(repr=False)
     dark: float = 0.3
     name: str = ""
+    carry: float = 0.0  # radians the arm without a racket is raised by, and how far it sways
+    sway: float = 0.6
+    behind: bool = False  # seen from behind: hair only
+    cuffs: bool = False
 
     def feet(self, time: float) -> F64:
         """Where the player stands, px."""
@@ -83,12 +87,13 @@ class Player:
     def _other_arm(self, time: float, neck: F64) -> list[F64]:
         """Shoulder, elbow, hand."""
         tall, shoulder = self.tall, neck + _xy(-0.07 * self.side * self.tall, 0.04 * self.tall)
-        turn = np.pi - 0.7 * self.side + 0.6 * np.sin(self.pace * 3 * time + self.lag)
+        turn = np.pi - (0.7 + self.carry) * self.side + self.sway * np.sin(self.pace * 3 * time + self.lag)
+        bend = self.side * (1 if self.carry == 0 else 0.3)
         elbow = shoulder + _UPPER * tall * np.array([np.sin(turn), -np.cos(turn)])
         return [
             shoulder,
             elbow,
-            elbow + _LOWER * tall * np.array([np.sin(turn - self.side), -np.cos(turn - self.side)]),
+            elbow + _LOWER * tall * np.array([np.sin(turn - bend), -np.cos(turn - bend)]),
         ]
 
     def spot(self, rng: np.random.Generator, time: float) -> F64:
@@ -159,12 +164,17 @@ class Player:
         other, elbow, hand = self._other_arm(time, neck)
         self._limb(layer, [other, elbow], 0.06, self.colours["shirt"])
         self._limb(layer, [elbow, hand], 0.042, self.colours["skin"])
+        if self.cuffs:
+            self._limb(layer, [elbow + (hand - elbow) * 0.72, elbow + (hand - elbow) * 0.9], 0.05, self.colours["cuff"])
         face = neck + np.array([0.01 * self.side, -0.075]) * tall
         cv2.ellipse(
             layer, _fixed(face), _fixed((0.05 * tall, 0.065 * tall)), 0, 0, 360, self.colours["skin"], -1, 16, 3
         )
-        hair = face - _xy(0.012 * self.side * tall, 0.022 * tall)
-        cv2.ellipse(layer, _fixed(hair), _fixed((0.05 * tall, 0.05 * tall)), 0, 0, 360, self.colours["hair"], -1, 16, 3)
+        hair = face if self.behind else face - _xy(0.012 * self.side * tall, 0.022 * tall)
+        long = 0.068 if self.behind else 0.05
+        cv2.ellipse(
+            layer, _fixed(hair), _fixed((0.053 * tall, long * tall)), 0, 0, 360, self.colours["hair"], -1, 16, 3
+        )
 
     def _racket_arm(self, layer: U8, time: float, feet: F64) -> None:
         shoulder, elbow, hand, head = (feet + point for point in self._arm(time))
@@ -193,6 +203,7 @@ def random_player(wh: tuple[int, int], rng: np.random.Generator, *, tall: float,
         "shirt": _opaque(shirt),
         "shorts": _opaque(shorts),
         "print": _opaque(shade(rng)),
+        "cuff": _opaque(shade(rng, 190, 255) if rng.random() < 0.6 else shade(rng)),
         "skin": skin,
         "leg": skin if rng.random() < 0.7 else _opaque(shorts),
         "hair": _opaque(shade(rng, 5, 90)),
@@ -217,7 +228,16 @@ def random_player(wh: tuple[int, int], rng: np.random.Generator, *, tall: float,
         grain=np.asarray(np.clip(grain, 0.5, 1.3), np.float32),
         dark=float(rng.choice([0.0, 0.15, 0.3, 0.5])),
         name="".join(rng.choice(list("ABCEGHKLMNORST"), rng.integers(3, 7))) if rng.random() < 0.4 else "",
+        behind=bool(rng.random() < 0.4),
+        cuffs=bool(rng.random() < 0.3),
     )
+
+
+def ready_to_serve(player: Player, rng: np.random.Generator) -> None:
+    """Somebody who is about to serve, or waits for it: calm, the free arm held out."""
+    player.reach_px = player.reach_px * rng.uniform(0, 0.25)
+    player.pace *= rng.uniform(0.15, 0.6)
+    player.carry, player.sway = rng.uniform(0.2, 2.3), rng.uniform(0.02, 0.3)
 
 
 def sitter(wh: tuple[int, int], rng: np.random.Generator) -> Player:

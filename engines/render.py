@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from engines import bystanders
 from engines.distractors import lights, mast, stirring
-from engines.flights import Flight, fly, held, random_flight, shadow_of, struck
+from engines.flights import Flight, fly, held, lob, random_flight, shadow_of, struck
 from engines.footage import ROW, Footage, Window, read_window
-from engines.players import Player, random_player, sitter
-from engines.scenery import arena, place
+from engines.players import Player, random_player, ready_to_serve, sitter
+from engines.scenery import arena, net_in_front, place
 
 __all__ = ["FRAMES", "WARM_UP", "RenderedClip", "encode", "render_clip"]
 
@@ -52,15 +52,20 @@ def render_clip(rng: np.random.Generator, footage: list[Footage], *, backgrounds
     pictures: list[U8] = []
     truth: list[F32] = []
     repeats = rng.random() < 0.25
+    softened = _softened(rng, wh)
     trusted = []
     for time in range(FRAMES):
         if repeats and pictures and rng.random() < 0.15:
             pictures.append(pictures[-1])
             truth.append(truth[-1])
-            trusted.append(False)
+            trusted.append(trusted[-1])  # where the motion model sees that it is one, it is left out
             continue
         image, rows, trust = base.picture(time, offsets[time])
+        if base.net is not None and not base.net_last:
+            base.net(image, (-offsets[time][0], -offsets[time][1]))
         rows = np.concatenate([rows, fly(image, flights, time, offsets[time], thermal=thermal)])
+        if base.net is not None and base.net_last:
+            base.net(image, (-offsets[time][0], -offsets[time][1]))
         if thermal:
             image = _grey(image)
         if blur:
@@ -72,6 +77,7 @@ def render_clip(rng: np.random.Generator, footage: list[Footage], *, backgrounds
             image = np.asarray(cv2.convertScaleAbs(image, alpha=light[time]), np.uint8)
         if noise:
             image = _noisy(image, noise, rng)
+        image = softened(image)
         pictures.append(image)
         truth.append(rows)
         trusted.append(trust)
@@ -90,6 +96,10 @@ class _Base:
     spot: Callable[[], tuple[float, F64] | None]
     players: list[Player] = field(default_factory=list)
     corner: F64 = field(default_factory=lambda: np.zeros(2))  # of the picture in the coordinates of the players
+    net: Callable[[U8, tuple[float, float]], None] | None = (
+        None  # before the players; `net_last`: before what flies too
+    )
+    net_last: bool = False
 
 
 def _flights(rng: np.random.Generator, wh: tuple[int, int], base: _Base) -> list[Flight]:
@@ -97,12 +107,13 @@ def _flights(rng: np.random.Generator, wh: tuple[int, int], base: _Base) -> list
     indoors = bool(base.players)
     flights = [
         random_flight(rng, wh, (WARM_UP, FRAMES), base.spot() if rng.random() < 0.6 else None, indoors=indoors)
-        for _ in range(int(rng.integers(2, 8)))
+        for _ in range(int(rng.integers(1, 5) if indoors else rng.integers(2, 8)))
     ]
     shutter = rng.uniform(0.05, 0.95)
+    flights += [lob(rng, wh, (WARM_UP - 2, FRAMES), shutter=shutter) for _ in range(int(rng.integers(0, 3)))]
     for player in base.players:
         chance = rng.random()
-        if chance < 0.3:
+        if chance < 0.35:
             flights.append(
                 held(rng, player.hit, lambda time, by=player: by.free_hand(time) - base.corner, player.tall, shutter)
             )
@@ -118,7 +129,7 @@ def _flights(rng: np.random.Generator, wh: tuple[int, int], base: _Base) -> list
 
 def _base(rng: np.random.Generator, wh: tuple[int, int], footage: list[Footage], backgrounds: list[Footage]) -> _Base:
     chance = rng.random()
-    if chance < 0.40:
+    if chance < 0.30:
         clip = (
             backgrounds[rng.choice(len(backgrounds), p=[0.5, 0.2, 0.1, 0.2])]
             if rng.random() < 0.65
@@ -127,7 +138,7 @@ def _base(rng: np.random.Generator, wh: tuple[int, int], footage: list[Footage],
         window = read_window(clip, int(rng.integers(0, max(1, clip.frames - FRAMES))), FRAMES)
         if len(window.pictures) == FRAMES:
             return _real(rng, wh, window, frozen=rng.random() < 0.15)
-    return _rally(rng, wh) if chance < 0.78 else _rendered(rng, wh)
+    return _rally(rng, wh) if chance < 0.80 else _rendered(rng, wh)
 
 
 def _real(rng: np.random.Generator, wh: tuple[int, int], window: Window, *, frozen: bool) -> _Base:
@@ -204,18 +215,24 @@ def _rally(rng: np.random.Generator, wh: tuple[int, int]) -> _Base:
     still, crowds = arena(room, rng)
     movers = [bystanders.flicker(room, rng, box) for box in crowds if rng.random() < 0.7]
     movers += [bystanders.board(room, rng)] if rng.random() < 0.25 else []
-    tall = float(np.exp(rng.uniform(np.log(55), np.log(220))))
+    tall = float(np.exp(rng.uniform(np.log(55), np.log(270))))
     players = [
         random_player(room, rng, tall=tall * rng.uniform(0.75, 1.2), hit=rng.uniform(WARM_UP - 6, FRAMES))
         for _ in range(int(rng.integers(1, 5)))
     ]
+    for player in players:
+        if rng.random() < 0.5:
+            ready_to_serve(player, rng)
     still_ones = [sitter(room, rng) for _ in range(int(rng.integers(0, 4)))]
     for box in [*crowds, (0, 0, *room)]:
         if rng.random() < 0.5:
             lights(still, box, rng)
         movers += [stirring(box, rng)] if rng.random() < 0.35 else []
     movers += [bystanders.specks(room, rng)] if rng.random() < 0.25 else []
-    return _staged(rng, still, wh, movers, sorted([*players, *still_ones], key=lambda one: float(one.start[1])))
+    base = _staged(rng, still, wh, movers, sorted([*players, *still_ones], key=lambda one: float(one.start[1])))
+    if rng.random() < 0.4:
+        base.net, base.net_last = net_in_front(still[: wh[1], : wh[0]], rng), bool(rng.random() < 0.4)
+    return base
 
 
 def _staged(
@@ -291,6 +308,28 @@ def _light(rng: np.random.Generator) -> F64:
     elif chance < 0.26:
         light += rng.uniform(0.003, 0.02) * np.sin(np.arange(FRAMES) * rng.uniform(0.5, 3))
     return light
+
+
+def _softened(rng: np.random.Generator, wh: tuple[int, int]) -> Callable[[U8], U8]:
+    """What a broadcast has been through: filmed smaller and enlarged; noise filtered over time, which smears what is faint."""
+    smaller = rng.uniform(0.55, 0.9) if rng.random() < 0.25 else 1.0
+    keep, most = (rng.uniform(0.2, 0.65), rng.uniform(4, 22)) if rng.random() < 0.3 else (0.0, 0.0)
+    last: list[F32] = []
+
+    def soften(image: U8) -> U8:
+        if smaller < 1:
+            small = cv2.resize(image, None, fx=smaller, fy=smaller, interpolation=cv2.INTER_AREA)
+            image = np.asarray(cv2.resize(small, wh, interpolation=cv2.INTER_CUBIC), np.uint8)
+        if keep:
+            now = image.astype(np.float32)
+            if last:
+                gap = last[0] - now
+                now = now + keep * gap * np.exp(-np.abs(gap) / np.float32(most))
+            last[:] = [now]
+            image = np.clip(now, 0, 255).astype(np.uint8)
+        return image
+
+    return soften
 
 
 def _grey(image: U8) -> U8:

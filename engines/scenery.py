@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["arena", "octaves", "place", "shade"]
+__all__ = ["arena", "net_in_front", "octaves", "place", "shade"]
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
@@ -84,6 +86,8 @@ def arena(wh: tuple[int, int], rng: np.random.Generator) -> tuple[U8, list[tuple
             image[:horizon] = (image[:horizon] * rng.uniform(0.2, 1.0)).astype(np.uint8)
         for row in range(int(rng.integers(0, 3))):
             _boards(image, horizon - row * int(0.12 * height), rng)
+        if rng.random() < 0.5:
+            _hoarding(image, horizon, rng)
     _court(image, max(horizon, -height // 3), rng, vivid=True)
     for _ in range(int(rng.integers(0, 4))):
         _emblem(image, max(0, horizon), rng)
@@ -116,6 +120,58 @@ def _emblem(image: U8, horizon: int, rng: np.random.Generator) -> None:
         return
     text = "".join(rng.choice(list("ABCEGHKLMNOPRSTUVXYZ0358"), rng.integers(3, 9)))
     cv2.putText(image, text, (x, y), int(rng.integers(0, 4)), size / 25, colour, int(rng.integers(1, 8)), cv2.LINE_AA)
+
+
+def _hoarding(image: U8, bottom: int, rng: np.random.Generator) -> None:
+    """One vivid wall with large letters and figures on it, mostly white: what is before them is white on white."""
+    height, width = image.shape[:2]
+    tall = int(rng.uniform(0.12, 0.45) * height)
+    top, wall = bottom - tall, _saturated(rng)
+    cv2.rectangle(image, (0, top), (width, bottom), wall, -1)
+    ink = shade(rng, 200, 255) if rng.random() < 0.8 else shade(rng)
+    size, x = rng.uniform(0.3, 0.75) * tall, float(-rng.integers(0, 80))
+    gap, word = rng.uniform(0.2, 2.5), "".join(rng.choice(list("ABCEGHKLMNOPRSTUVXYZ"), rng.integers(3, 8)))
+    sides, tip = int(rng.integers(3, 7)), rng.uniform(0.3, 1.0)
+    y = top + (tall + size) / 2
+    font, thick = int(rng.integers(0, 4)), max(2, int(size * rng.uniform(0.08, 0.25)))
+    while x < width:
+        middle = np.array([x + size / 2, y - size / 2])
+        turn = np.arange(2 * sides) * np.pi / sides + rng.choice([0.0, np.pi / 2])
+        out = size / 2 * np.where(np.arange(2 * sides) % 2, tip, 1.0)
+        corners = middle + np.column_stack([np.cos(turn), np.sin(turn)]) * out[:, None]
+        if rng.random() < 0.6:
+            cv2.fillPoly(image, [np.asarray(corners * 8, np.int32)], ink, cv2.LINE_AA, 3)
+            x += size * 1.2
+        cv2.putText(image, word, (int(x), int(y)), font, size / 26, ink, thick, cv2.LINE_AA)
+        x += cv2.getTextSize(word, font, size / 26, thick)[0][0] + gap * size
+
+
+def net_in_front(image: U8, rng: np.random.Generator) -> Callable[[U8, tuple[float, float]], None]:
+    """``draw(image, shift)``: a net before everything: a mesh, a white tape above it, sometimes a post."""
+    height, width = image.shape[:2]
+    alpha, tone = np.zeros((height, width, 1), np.float32), np.zeros((height, width, 3), np.float32)
+    layer = np.zeros((height, width, 3), np.uint8)
+    top = int(rng.uniform(0.15, 0.85) * height)
+    bottom, lean = min(height, top + int(rng.uniform(0.06, 0.5) * height)), int(rng.normal(0, 4))
+    step, mesh = int(rng.integers(3, 9)), rng.uniform(0, 0.3)
+    alpha[top:bottom] = mesh
+    alpha[top:bottom:step] += 0.15
+    alpha[top:bottom, ::step] += 0.15
+    tone[:] = shade(rng, 10, 230)
+    line = [(0, top), (width, top + lean), shade(rng, 190, 255), int(rng.integers(1, 6)), cv2.LINE_AA]
+    cv2.line(layer, *line)  # type: ignore[call-overload]
+    if rng.random() < 0.4:
+        x = int(rng.integers(0, width))
+        cv2.line(layer, (x, top), (x, height), shade(rng), int(rng.integers(2, 7)), cv2.LINE_AA)
+    tape = layer.max(2, keepdims=True) > 40
+    alpha[tape[..., 0]], tone[tape[..., 0]] = 1.0, layer[tape[..., 0]]
+
+    def draw(image: U8, shift: tuple[float, float]) -> None:
+        dx, dy = (round(value) for value in shift)
+        over, colour = np.roll(alpha, (dy, dx), (0, 1)), np.roll(tone, (dy, dx), (0, 1))
+        image[:] = np.clip(image * (1 - over) + colour * over, 0, 255).astype(np.uint8)
+
+    return draw
 
 
 def _net(image: U8, horizon: int, rng: np.random.Generator) -> None:

@@ -100,16 +100,36 @@ def _ball(rng: np.random.Generator) -> Sprite:
 
 
 def _shuttle(rng: np.random.Generator) -> Sprite:
+    """A cone of feathers with a cork, seen from any side: along its way it is a ring or a disc, from the side a wedge.
+
+    Cameras stand behind the court, so most of its ways lead towards or away from them.
+    """
     skirt, cork = _colour(rng, light=0.9), _colour(rng, light=0.6)
-    wide, solid = rng.uniform(0.5, 0.95) * LONG / 2, rng.uniform(0.55, 1.0)
-    wobble = rng.uniform(0, 0.25)
+    wide, solid = rng.uniform(0.55, 0.9) * LONG / 2, rng.uniform(0.55, 1.0)
+    slant, nod = rng.uniform(-1.45, 1.45) if rng.random() < 0.65 else 0.0, rng.uniform(0, 0.4)
+    ribs, hollow = int(rng.integers(0, 7)), rng.uniform(0.25, 0.9)
+    stem = np.clip(skirt * np.float32(rng.uniform(0.6, 1.0)), 0, 1)
 
     def draw(phase: float) -> F32:
         canvas = _Canvas()
-        half = wide * (1 + wobble * np.sin(2 * np.pi * phase))
-        tail, neck, nose = 32 - LONG / 2, 32 + LONG * 0.22, 32 + LONG / 2
-        canvas.polygon([(tail, 32 - half), (tail, 32 + half), (neck, 38), (neck, 26)], skirt, solid)
-        canvas.ellipse((neck + (nose - neck) * 0.4, 32), ((nose - neck) * 0.6, 7.5), cork)
+        tilt = slant + nod * np.sin(2 * np.pi * phase * 0.4)  # 0: from the side; towards pi/2 one looks into the skirt
+        length, flat = np.cos(tilt), abs(np.sin(tilt))
+        tail, neck, nose = 32 - LONG / 2 * length, 32 + LONG * 0.2 * length, 32 + LONG * 0.36 * length
+        rim, knob = (max(1.0, wide * flat), wide), (max(6.5 * flat, LONG * 0.14 * length), 7.0)
+        if tilt > 0:  # the cork is behind
+            canvas.ellipse((nose, 32), knob, cork)
+        canvas.ellipse((tail, 32), rim, skirt, alpha=solid)
+        canvas.polygon([(tail, 32 - wide), (tail, 32 + wide), (neck, 39), (neck, 25)], skirt, solid)
+        for k in range(ribs):
+            across = (k + 0.5) / ribs * 2 - 1
+            canvas.line((tail, 32 + wide * across), (neck, 32 + 6 * across), 2, stem, 0.6)
+        if tilt > 0.25:
+            inside = np.clip(stem * np.float32(hollow), 0, 1)
+            canvas.ellipse(
+                (tail, 32), (max(0.7, rim[0] * 0.62), wide * 0.62), inside, alpha=min(1.0, 1.3 * flat * solid)
+            )
+        if tilt <= 0:
+            canvas.ellipse((nose, 32), knob, cork)
         return canvas.bgra
 
     return Sprite(0, "shuttle", draw, True, rng.uniform(0, 0.3))
@@ -242,7 +262,7 @@ def stamp(
     left, top = (int(np.floor(centre[i] - reach - abs(smear[i]) / 2)) for i in (0, 1))
     right, bottom = (int(np.ceil(centre[i] + reach + abs(smear[i]) / 2)) for i in (0, 1))
     size = (right - left, bottom - top)
-    steps = int(np.clip(np.ceil(np.hypot(*smear) * 1.2), 1, 48))
+    steps = int(np.clip(np.ceil(np.hypot(*smear) * 1.2), 1, 72))
     total = np.zeros((size[1], size[0], 4), np.float32)
     turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     middle = np.array([(side - 1) / 2] * 2)

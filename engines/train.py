@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import math
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -22,6 +25,8 @@ from torch.nn import functional
 from engines.batches import Batch, Pool
 from engines.cache import fill
 from engines.check import check_crops
+from engines.export import export
+from engines.mine import mine
 from engines.network import TinyMover
 from engines.readback import freeze_normalisation, read_back
 from engines.teacher import Teacher, lead_at, teaching_loss
@@ -30,6 +35,7 @@ __all__ = ["loss_of", "train"]
 
 _SIDE, _BATCH, _RATE = 160, 24, 3e-3
 _SAVE_S = 60.0
+_MINED_AT = 0.3  # of the minutes
 
 
 def loss_of(maps: Tensor, batch: Batch) -> tuple[Tensor, np.ndarray, dict[str, float]]:
@@ -77,8 +83,12 @@ def train(
     rate: float = _RATE,
     deadline_s: float = math.inf,
     teacher: Teacher | None = None,
+    mining: Callable[[Path], None] | None = None,
 ) -> Path:
-    """Train on the crops in ``work/crops``; returns the file of averaged weights. Goes on from a checkpoint if there is one."""
+    """Train on the crops in ``work/crops``; returns the file of averaged weights. Goes on from a checkpoint if there is one.
+
+    `mining` is called once on the way, with the weights so far as an ONNX file; it adds crops.
+    """
     torch.manual_seed(seed)
     net = TinyMover()
     released = start is not None and start.suffix == ".onnx"
@@ -137,6 +147,11 @@ def train(
             saved = time.process_time()
             _save(work, net, average, optimiser, step, saved - began)
             print(f"{pool.reload()} crops; {check_crops(average, work / 'crops', most=250)}", flush=True)
+            if mining is not None and progress >= _MINED_AT and not (work / "mined.onnx").is_file():
+                export(work / "model.pt", work / "mining.onnx", threshold=0.3)
+                mining(work / "mining.onnx")
+                (work / "mining.onnx").rename(work / "mined.onnx")
+                print(f"{pool.reload()} crops", flush=True)
     _save(work, net, average, optimiser, step, minutes * 60)
     print(f"{step} steps, {step * _BATCH} crops; {check_crops(average, work / 'crops')}", flush=True)
     return work / "model.pt"
@@ -176,6 +191,9 @@ def main() -> None:
         "--wall-minutes", type=float, default=math.inf, help="end by then, however much processor time there was"
     )
     parser.add_argument("--rendered", type=int, default=1000, help="rendered clips to make if WORK/crops is empty")
+    parser.add_argument(
+        "--mine", type=int, default=0, metavar="CLIPS", help="once on the way, mine this many rendered clips; needs --data"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights to start from: model.pt, or an ONNX file of this network")
     parser.add_argument(
@@ -184,7 +202,10 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=_RATE, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
+    if given.mine and given.data is None:
+        parser.error("--mine: needs --data")
     torch.set_num_threads(given.threads)
+    cv2.setNumThreads(given.threads)
     given.work.mkdir(parents=True, exist_ok=True)
     (given.work / "pid").write_text(str(os.getpid()))
     if given.data is not None and not list((given.work / "crops").glob("rendered_*.crops.npy")):
@@ -197,7 +218,12 @@ def main() -> None:
         rate=given.rate,
         deadline_s=time.time() + given.wall_minutes * 60,
         teacher=None if given.teacher is None else Teacher(given.teacher, threads=given.threads),
+        mining=functools.partial(_mine, given) if given.mine else None,
     )
+
+
+def _mine(given: argparse.Namespace, model: Path) -> None:
+    mine(model, given.work / "crops", given.data, rendered=given.mine, seed=given.seed)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ command does what it says."""
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from flight_clip import FRAMES, make_flight
 
 from engines.own_clip import crops_of, split, truth_of, write_crops, write_rehearsal
+from engines.own_threshold import own_threshold
 from streamdet.assemble import engines_folder
 from streamdet.scoring import Labels, read_labels
 
@@ -69,6 +71,19 @@ def test_rehearsal_needs_no_data_of_ours(flight: Path, tmp_path: Path) -> None:
     assert (tmp_path / "rendered_own.crops.npy").is_file()
 
 
+def test_the_threshold_rises_over_what_is_invented(flight: Path) -> None:
+    """tiny finds the disc surely; a threshold of 0.05 lets weak finds in too, and the frames say that more is better."""
+    labels = read_labels(flight.with_suffix(".csv"))
+    tiny = engines_folder() / "tiny.onnx"
+    chosen = own_threshold(tiny, flight, labels.between(8, FRAMES), least=0.05, within_px=10)
+    assert chosen > 0.05  # as many found, so the highest that still finds them
+    assert (
+        own_threshold(tiny, flight, labels.between(8, 14), least=0.05, within_px=10) == 0.05
+    )  # six frames tell nothing
+    away = replace(labels.between(8, FRAMES), centre=labels.between(8, FRAMES).centre + 150)
+    assert own_threshold(tiny, flight, away, least=0.05, within_px=10) == 0.05  # nothing is right at any
+
+
 # ---------------------------------------------------------------------------------------------- with PyTorch (extra `train`)
 
 
@@ -109,6 +124,7 @@ def test_the_command(flight: Path, tmp_path: Path) -> None:
     main([*words, "--minutes", "0.03", "--rehearse", "1", "--record", str(tmp_path / "record.json")])
     record = json.loads((tmp_path / "record.json").read_text())
     assert (record["trained_on_frames"], record["tested_on_frames"]) == ([0, 18], [18, FRAMES])
+    assert record["threshold_by_frames"] is None  # a fifth of 18 frames tells nothing
     assert record["steps"] >= 1
     for name in ("before", "after"):
         assert record[name]["labelled_frames"] == 6
