@@ -192,7 +192,11 @@ def main() -> None:
     )
     parser.add_argument("--rendered", type=int, default=1000, help="rendered clips to make if WORK/crops is empty")
     parser.add_argument(
-        "--mine", type=int, default=0, metavar="CLIPS", help="once on the way, mine this many rendered clips; needs --data"
+        "--mine",
+        type=int,
+        default=0,
+        metavar="CLIPS",
+        help="once on the way, mine this many rendered clips; needs --data",
     )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--start", type=Path, help="weights to start from: model.pt, or an ONNX file of this network")

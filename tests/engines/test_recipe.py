@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -14,10 +15,11 @@ from engines import data
 from engines.batches import Pool, targets
 from engines.contract import CHANNELS, LABELS, STRIDE
 from engines.distractors import lights, mast, stirring
-from engines.flights import fly, held, shadow_of, struck
+from engines.flights import fly, held, lob, shadow_of, struck
 from engines.footage import ROW, tighten
-from engines.players import random_player
+from engines.players import random_player, ready_to_serve
 from engines.render import FRAMES, RenderedClip, encode, render_clip
+from engines.scenery import net_in_front
 from engines.sprites import random_sprite, stamp
 from streamdet.tiles.pack_cpu import CpuPacker
 from streamdet.types import WHY_ALL, TilePlan
@@ -143,6 +145,54 @@ def test_what_is_held_stays_in_the_hand_until_it_is_served() -> None:
     player.draw(image := np.full((400, 480, 3), 20, np.uint8), 6.0, 0.5)
     x, y = player.free_hand(6.0).round().astype(int)
     assert (image[y - 3 : y + 4, x - 3 : x + 4] != 20).any()  # there is a hand
+
+
+def test_what_is_held_does_not_turn_with_the_tremble_of_a_hand() -> None:
+    """Until it is served a shuttle looks the same from frame to frame; then it turns with its flight."""
+    rng, still = np.random.default_rng(4), np.full((160, 200, 3), 60, np.uint8)
+    flight = held(rng, 12.0, lambda time: np.array([100 + 0.4 * (-1) ** int(time), 80.0]), 300, 0.1)
+    sprite = random_sprite(np.random.default_rng(2), "shuttle")
+    picture = sprite.draw(0)
+    flight.sprite, flight.turn = replace(sprite, draw=lambda _: picture), 0.0
+    sizes = []
+    for time in range(10):
+        rows = fly(still.copy(), [flight], time, np.zeros(2), thermal=False)
+        sizes.append(rows[0, 2:4])
+    assert np.ptp(np.array(sizes), axis=0).max() <= 2
+
+
+def test_a_lob_hangs_and_then_falls() -> None:
+    hung = 0
+    for seed in range(20):
+        flight = lob(np.random.default_rng(seed), (480, 384), (8.0, 16.0), shutter=0.3)
+        way = np.array([flight.at(time) for time in range(FRAMES)])
+        top = int(way[:, 1].argmin())
+        assert 7 <= top <= 17
+        assert (np.diff(way[top:, 1]) >= 0).all()
+        assert (np.diff(way[: top + 1, 1]) <= 0).all()
+        hung += int(np.abs(np.diff(way[top - 1 : top + 2, 1])).max() < 2)
+    assert hung > 15
+
+
+def test_a_net_lies_before_what_is_there_and_moves_with_the_camera() -> None:
+    draw = net_in_front(np.zeros((200, 300, 3), np.uint8), np.random.default_rng(1))
+    grey = np.full((200, 300, 3), 120, np.uint8)
+    still, shifted = grey.copy(), grey.copy()
+    draw(still, (0, 0))
+    draw(shifted, (0, 3))
+    assert (still != grey).any(2).mean() > 0.02
+    assert (shifted[3:] == still[:-3]).all()
+
+
+def test_a_server_keeps_calm() -> None:
+    rng = np.random.default_rng(5)
+    player = random_player((480, 384), rng, tall=180, hit=18)
+    before = np.ptp([player.free_hand(time) for time in range(FRAMES)], axis=0).max()
+    player.reach_px, player.pace = np.array([40.0, 20.0]), 0.15
+    wild = np.ptp([player.free_hand(time) for time in range(FRAMES)], axis=0).max()
+    ready_to_serve(player, rng)
+    assert np.ptp([player.free_hand(time) for time in range(FRAMES)], axis=0).max() < wild
+    assert before > 0
 
 
 def test_distractors_stay_where_they_are() -> None:
