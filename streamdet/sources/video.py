@@ -263,7 +263,8 @@ class VideoSource:
         concealed = self.counts["concealed"]
         if concealed and not self._told_concealed and self._info is not None and not self._info.live:
             self._told_concealed = True
-            self.warnings.append(f"{self._name}: {concealed} pictures are damaged and were patched up by the decoder")
+            told = "1 picture is damaged and was" if concealed == 1 else f"{concealed} pictures are damaged and were"
+            self.warnings.append(f"{self._name}: {told} patched up by the decoder")
 
 
 class CameraSource(VideoSource):

@@ -320,9 +320,9 @@ def test_patched_pictures_are_told_though_nobody_read_to_the_end(tmp_path: Path,
             if index == frames:
                 break
     assert source.counts["concealed"] > 0
-    assert [w for w in source.warnings if "patched up" in w] == [
-        f"{clip}: {source.counts['concealed']} pictures are damaged and were patched up by the decoder"
-    ]
+    count = source.counts["concealed"]
+    told = "1 picture is damaged and was" if count == 1 else f"{count} pictures are damaged and were"
+    assert [w for w in source.warnings if "patched up" in w] == [f"{clip}: {told} patched up by the decoder"]
 
 
 def test_refusals_say_what_and_how_to_mend(tmp_path: Path) -> None:
