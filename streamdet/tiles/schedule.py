@@ -219,10 +219,10 @@ class TileScheduler:
         why = np.full(len(plan), -1, np.int8)
         if motion.state == "repeat" and not frame.still:
             return why, None
+        self._stir(frame, motion)
         if self._everywhere(frame, motion):
             why[:] = WHY_ALL
             return why, None
-        self._stir(frame, motion)
         fine = ~self._coarse
         regions, reason, due, piecewise = self._looks(plan, motion, tracks, since_s)
         fits = np.zeros(len(regions), np.bool_)
@@ -245,7 +245,7 @@ class TileScheduler:
     def _stir(self, frame: Frame, motion: Motion) -> None:
         """Remember where something moves: what is known of other places stays true."""
         assert self._pts_s is not None
-        everywhere = np.array([[0, 0, *motion.luma.shape[::-1]]], np.float32)
+        everywhere = np.array([[0, 0, *frame.wh]], np.float32)
         still = motion.state in ("steady", "repeat")
         self._visits.stir(motion.regions.reshape(-1, 4) if still else everywhere, self._pts_s)
         if not still:

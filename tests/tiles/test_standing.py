@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,22 @@ def test_other_light_another_view_another_scene_end_all(state: Any) -> None:
     street.see([CAR])
     assert not street.see([], state=state).held.any()
     assert not street.see([]).held.any()
+
+
+@pytest.mark.parametrize("state", ["moving", "exposure", "cut"])
+def test_nothing_outlasts_a_look_everywhere_that_another_view_asks_for(state: Any) -> None:
+    """Not even what was seen in a piece, where no tile shows as much of it."""
+    street = Street(look="auto")
+    street.see([])
+    across = (200, 260, 350, 330)  # the tiles' seams run through it
+    street.look.recall(street.frame, piece_of(street, across), Detections.of(across, 0.8, 0, 0))
+    assert street.see([]).held.any()
+    assert not street.see([], state=state).held.any()
+
+
+def piece_of(street: Street, box: Any) -> TilePlan:
+    grown = np.array([[box[0] - 40, box[1] - 40, box[2] + 40, box[3] + 40]], np.int32)
+    return replace(street.tiles[:1], xyxy=grown, slot=np.zeros(1, np.int32), at=np.zeros((1, 2), np.int32))
 
 
 def test_a_later_look_that_shows_it_as_well_has_the_last_word() -> None:
