@@ -52,6 +52,7 @@ from streamdet.types import (
 __all__ = ["TileScheduler"]
 
 PIECE_SHARE = 0.75  # of an input: known objects that are larger are shown in tiles, not shrunk
+UNKNOWN_SHARE = 0.3  # ... and so is what moves and may be anything
 MET_SHARE = 0.5  # of the smaller one that what is found in a piece shares with what the piece is to show
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
 MOST_FILLED = 64  # regions up to which it is worth trying to fill inputs up
@@ -282,13 +283,12 @@ class TileScheduler:
         moving = subjects(regions[rest], due[rest], plan[~self._coarse], self._sight)
         moving = np.concatenate([regions[small & due], moving])
         state = np.concatenate([np.zeros(len(motion.regions), np.uint8), tracks.state])[seen]
-        longer = ((regions[known, 2:] - regions[known, :2]) * plan.scale[0]).max(1, initial=0)
-        piecewise = (state[known] != TENTATIVE) & (longer <= PIECE_SHARE * min(plan.input_wh))
+        piecewise = (state[known] != TENTATIVE) & (_longer(regions[known], plan) <= PIECE_SHARE * min(plan.input_wh))
         return (
             np.concatenate([moving, regions[known]]),
             np.concatenate([np.full(len(moving), WHY_MOTION, np.uint8), reason[known]]),
             np.concatenate([np.ones(len(moving), np.bool_), due[known]]),
-            np.concatenate([np.ones(len(moving), np.bool_), piecewise]),
+            np.concatenate([_longer(moving, plan) <= UNKNOWN_SHARE * min(plan.input_wh), piecewise]),
         )
 
     def _in_tiles(self, why: NDArray[np.int8], plan: TilePlan, regions: F32, reason: U8) -> None:
@@ -348,3 +348,8 @@ def _strong(motion: Motion, least: float) -> Bool:
     if len(motion.strength) != len(motion.regions):
         return np.zeros(len(motion.regions), np.bool_)
     return np.asarray(motion.strength >= least)
+
+
+def _longer(boxes: F32, plan: TilePlan) -> F64:
+    """(N,) longer sides of (N,4) frame boxes, px of the input."""
+    return np.asarray(((boxes[:, 2:] - boxes[:, :2]) * plan.scale[0]).max(1, initial=0), np.float64)
