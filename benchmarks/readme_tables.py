@@ -222,11 +222,38 @@ _GPU_WORDS = {
 UNMEASURED = {"gpu": f"Not measured yet, for want of a GPU: {'; '.join(_GPU_WORDS.values())}."}
 """What stands in a block whose record is still to be made."""
 
+
+def motion(record: dict[str, Any]) -> str:
+    """What look=motion finds of look=all, with collages and with whole tiles only, and at what price."""
+    header = [
+        "model",
+        "clip",
+        "`--look motion`",
+        "objects of `all`",
+        "boxes of `all`",
+        "inputs per frame",
+        "processor time of `all`",
+    ]
+    rows = []
+    for model, clips in record["models"].items():
+        for clip, one in clips.items():
+            for look, tried in one.items():
+                if look not in ("tiles", "all"):
+                    objects = f"{tried['objects']['followed']} of {tried['objects']['of']}"
+                    inputs = f"{tried['inputs_per_frame']:.1f} of {one['tiles']}"
+                    how = "default" if look == "motion" else "whole tiles"
+                    rows.append(
+                        [model, clip, how, objects, f"{tried['boxes']:.0%}", inputs, f"{1 / tried['cpu_ratio']:.0%}"]
+                    )
+    return table(header, rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": demo,
     "model_tiny": model_tiny,
     "startup": startup,
     "slicers": slicers,
+    "motion": motion,
     "merge_track": merge_track,
     "live_latency": live_latency,
     "live_cameras": live_cameras,
