@@ -123,7 +123,7 @@ def test_noise_never_raises_anything_else(tmp_path: Path) -> None:
         ("text.onnx", b"this is no model at all " * 9, "not an ONNX model"),
         ("lfs.onnx", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
         ("best.pt", b"PK", "PyTorch weights"),
-        ("plan.engine", b"x", "GPU build"),
+        ("plan.engine", b"x", "a TensorRT engine"),
     ],
 )
 def test_not_a_model(tmp_path: Path, name: str, content: bytes, words: str) -> None:
