@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -99,3 +100,33 @@ def test_boxes_alone_have_no_masks(model: str, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((200, 200, 3), np.uint8))
     (result,) = streamdet.run(str(tmp_path / "black.png"), model=model, tile=128)
     assert len(result.detections) == 0
+
+
+@pytest.mark.parametrize("collage", ["auto", "off"])
+def test_what_stands_keeps_its_mask_while_the_network_is_asked_of_what_moves_only(
+    model: str, tmp_path: Path, collage: str
+) -> None:
+    film, frames = tmp_path / "film.mp4", tmp_path / "film.jsonl"
+    with av.open(str(film), "w") as sink:
+        stream = sink.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 512, 384, "yuv420p"
+        for index in range(40):
+            picture = np.full((384, 512, 3), 20, np.uint8)
+            cv2.ellipse(picture, (70, 70), (25, 18), 0, 0, 360, (230, 230, 230), -1)
+            cv2.circle(picture, (60 + 8 * index, 300), 18, (240, 240, 240), -1)
+            sink.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="bgr24")))
+        sink.mux(stream.encode())
+    settings = {"tiles.collage": collage, "output.frames": str(frames)}
+    for _ in streamdet.run(str(film), model=model, tile=128, look="motion", settings=settings):
+        pass
+    told = [json.loads(line) for line in frames.read_text().splitlines()]
+    held = 0
+    for line in told[5:]:
+        moving, standing = sorted(line["objects"], key=lambda one: -one["bbox"][3])
+        assert "segmentation" in moving
+        assert "held" not in moving
+        assert "segmentation" in standing
+        assert standing["track"] != moving["track"]
+        held += standing.get("held", False)
+    assert held > 20
+    assert sum(line["tiles"]["run"] for line in told[5:]) < 0.3 * sum(line["tiles"]["of"] for line in told[5:])
