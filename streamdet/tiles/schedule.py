@@ -25,6 +25,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdet.boxes import ios
 from streamdet.config import TilesConfig
 from streamdet.tiles.collage import MOST_PIECES, MOVERS, ORDINARY, collage, fit_in_pieces, subjects
 from streamdet.tiles.cover import cover, cut, shown
@@ -117,11 +118,7 @@ class TileScheduler:
         whole = int((self._rows >= 0).sum())
         if whole == len(tiles) or not len(found):
             return found
-        box, of = found.xyxy, self._subjects
-        low, high = np.maximum(box[:, None, :2], of[:, :2]), np.minimum(box[:, None, 2:], of[:, 2:])
-        shared = np.maximum(high - low, 0).prod(2)
-        area, other = ((one[:, 2:] - one[:, :2]).prod(1) for one in (box, of))
-        met = (shared >= MET_SHARE * np.minimum(area[:, None], other)).any(1)
+        met = (ios(found.xyxy, self._subjects) >= MET_SHARE).any(1)
         return found[(found.tile < whole) | met]
 
     def stands(self) -> Bool | None:

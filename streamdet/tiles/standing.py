@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdet.boxes import area, intersection, iou
 from streamdet.tiles.cover import own_slack_px, slack_px
 from streamdet.types import F32, I32, U8, Bool, Detections, Frame, Motion, Picture, TilePlan
 
@@ -82,7 +83,7 @@ class Standing:
 
     def holds(self, boxes: F32) -> Bool:
         """(M,) of which boxes (M,4) what was found there stands."""
-        return np.asarray((_iou(boxes, self._answers.rows.xyxy) >= SAME_IOU).any(1))
+        return np.asarray((iou(boxes, self._answers.rows.xyxy) >= SAME_IOU).any(1))
 
     def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections:
         """`found` in `tiles`, and behind it what stands, with tile numbers beyond those of `tiles`: one for each place."""
@@ -117,9 +118,7 @@ def _levels(picture: Picture, boxes: F32) -> U8:
 
 def _stirred(boxes: F32, regions: F32) -> Bool:
     """(N,) in which boxes something moves."""
-    low, high = np.maximum(boxes[:, None, :2], regions[:, :2]), np.minimum(boxes[:, None, 2:], regions[:, 2:])
-    shared = np.maximum(high - low, 0).prod(2).sum(1)
-    return np.asarray(shared > STIRRED_SHARE * (boxes[:, 2:] - boxes[:, :2]).prod(1))
+    return np.asarray(intersection(boxes, regions).sum(1) > STIRRED_SHARE * area(boxes))
 
 
 def _outdone(held: Answers, tiles: TilePlan) -> Bool:
@@ -132,12 +131,4 @@ def _outdone(held: Answers, tiles: TilePlan) -> Bool:
 
 def _seen_again(held: Detections, found: Detections) -> Bool:
     """(N,) whether the same is found now, whole, if not as large."""
-    return np.asarray((_iou(held.xyxy, found.xyxy[found.truncated == 0]) >= SAME_IOU).any(1))
-
-
-def _iou(one: F32, other: F32) -> F64:
-    """(N,M)"""
-    low, high = np.maximum(one[:, None, :2], other[:, :2]), np.minimum(one[:, None, 2:], other[:, 2:])
-    shared = np.maximum(high - low, 0).prod(2).astype(np.float64)
-    area, other_area = ((box[:, 2:] - box[:, :2]).prod(1) for box in (one, other))
-    return np.asarray(shared / np.maximum(area[:, None] + other_area - shared, 1e-9))
+    return np.asarray((iou(held.xyxy, found.xyxy[found.truncated == 0]) >= SAME_IOU).any(1))
