@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
+
 from streamdet.config import Config
 from streamdet.errors import DependencyError, StartupError, UsageError
 from streamdet.libcuda import NoGpu, device_index, probe, require
@@ -130,21 +132,24 @@ def gpu_detector(config: Config, path: Path, device: str, engines: Path) -> Devi
 
     runtime = _runtime(config.model.backend, device_index(device))
     folder = plan_folder(config.gpu.plans, engines)
+    gpu = config.gpu
+    if config.model.precision == "fp32":
+        gpu = msgspec.structs.replace(gpu, precision="fp32")
 
     def make(file: ModelFile, opened: Device) -> DeviceBackend:
         if runtime == "tensorrt":
             from streamdet.detectors.tensorrt_backend import TensorRtBackend
 
-            return TensorRtBackend(file, name=path.name, device=opened, config=config.gpu, cache=PlanCache(folder))
+            return TensorRtBackend(file, name=path.name, device=opened, config=gpu, cache=PlanCache(folder))
         from streamdet.detectors.onnxruntime_cuda import OnnxRuntimeCudaBackend
 
-        return OnnxRuntimeCudaBackend(file, device=opened, config=config.gpu)
+        return OnnxRuntimeCudaBackend(file, device=opened, config=gpu)
 
     return DeviceDetector(
         config.model,
         path,
         device=Device(device),
-        gpu=config.gpu,
+        gpu=gpu,
         folder=folder,
         make_backend=make,
         make_reader=reader_for,

@@ -48,6 +48,7 @@ LEAVES = {
     "iou": "model.iou",
     "max_det": "model.max_detections",
     "threads": "model.threads",
+    "precision": "model.precision",
     "tile": "tiles.tile",
     "overlap": "tiles.overlap",
     "look": "tiles.look",
@@ -92,6 +93,11 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
         "--device", metavar="auto|cpu|cuda:0", help="where the network runs (auto: a GPU if all is there)"
     )
     model.add_argument("--threads", type=int, metavar="N", help="CPU threads for the network (default: all cores)")
+    model.add_argument(
+        "--precision",
+        choices=("auto", "fp32"),
+        help="of the network's arithmetic (auto: bf16 on a CPU that has it, if the boxes stay where they are; fp16 on a GPU)",
+    )
     tiles = sub.add_argument_group("where it looks")
     tiles.add_argument("--tile", metavar="auto|none|640|960x540", help="tile size in px of the frame")
     tiles.add_argument("--overlap", type=float, metavar="X", help="of tiles: share below 1, px from 1 (default 0.2)")

@@ -95,6 +95,9 @@ class ModelConfig(Node, frozen=True):
     backend: Literal["auto", "onnxruntime", "openvino", "tensorrt"] = "auto"
     device: str = "auto"
     threads: Count = 0  # 0: all cores
+    precision: Literal["auto", "fp32"] = (
+        "auto"  # auto: bf16 where the processor has it and the boxes stay where they are
+    )
     conf: Ratio | dict[str, Ratio] | None = None  # None: the model card's threshold
     iou: Ratio = 0.5  # overlap above which two boxes of one network output are the same object
     classes: list[str] = []  # names or ids; empty: all

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from streamdet.detectors.decode.layout import Raw
 from streamdet.errors import ModelError
+from streamdet.inputspec import InputSpec
 
 __all__ = ["Backend", "Chunk", "Data", "Piece", "Rows", "chunks", "joined", "refused"]
 
@@ -66,6 +67,10 @@ class Backend(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None: ...
+    def wants(self, spec: InputSpec) -> InputSpec:
+        """How tiles should be packed that are worth the same as those of `spec`: whatever runs fastest here."""
+        ...
+
     def infer(self, data: Data) -> Iterator[Chunk]:
         """Run (T, ...) tiles; chunks come in order and cover every row once."""
         ...

@@ -58,10 +58,11 @@ class NetworkDetector:
     def __enter__(self) -> Self:
         """Raises ModelError, ConfigError (a class nobody knows), StartupError (device), DependencyError (backend)."""
         with contextlib.ExitStack() as stack:
-            name = choose(self._config, self._file)
-            backend = stack.enter_context(make_backend(name, self._file, thread_count(self._config)))
+            choice = choose(self._config, self._file)
+            backend = stack.enter_context(make_backend(choice, self._file, thread_count(self._config)))
             sample = next((dict(raw) for _, _, raw in backend.infer(noise(self._file))), {})
             spec = sniff(self._file, sample)
+            spec = replace(spec, input=backend.wants(spec.input))
             self._classes = map_classes(spec.labels, self._config, spec.threshold, usual=spec.family.threshold)
             self._backend, self._spec = backend, spec
             self._stack = stack.pop_all()

@@ -21,6 +21,7 @@ from streamdet.detectors.decode.layout import Raw
 from streamdet.detectors.onnx_header import without_weight_inputs
 from streamdet.detectors.sniff import extra_inputs
 from streamdet.detectors.spec import ModelFile
+from streamdet.inputspec import InputSpec
 
 __all__ = ["OnnxRuntimeBackend"]
 
@@ -53,6 +54,9 @@ class OnnxRuntimeBackend:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = self._narrow = self._wide = None
+
+    def wants(self, spec: InputSpec) -> InputSpec:
+        return spec
 
     def infer(self, data: Data) -> Iterator[Chunk]:
         width, height = (data.shape[2], data.shape[1]) if self._file.nhwc else (data.shape[3], data.shape[2])

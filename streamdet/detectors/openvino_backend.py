@@ -7,19 +7,25 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.detectors.backend import Chunk, Data, Piece, chunks, refused
 from streamdet.detectors.decode.layout import Raw
+from streamdet.detectors.openvino_graph import fold_rearrangement, in_bytes, turned_outputs
 from streamdet.detectors.sniff import extra_inputs
 from streamdet.detectors.spec import ModelFile
 from streamdet.errors import DependencyError
+from streamdet.inputspec import InputSpec
 
-__all__ = ["OpenVinoBackend", "installed"]
+__all__ = ["Arithmetic", "OpenVinoBackend", "arithmetic_here", "installed"]
+
+Arithmetic = Literal["fp32", "bf16"]
 
 _LOG = logging.getLogger(__name__)
 _SIZES_KEPT = 8
@@ -48,25 +54,42 @@ def _imported() -> Any:
             del sys.modules["openvino_telemetry"]
 
 
+def arithmetic_here() -> Arithmetic:
+    """What this processor is fast in, by OpenVINO's own word. Loads the package."""
+    return "bf16" if "BF16" in _imported().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """Requests for one shape and type of input; ``outputs``: by name, their number and the axes to turn them by."""
+
+    requests: list[Any]
+    outputs: dict[str, tuple[int, tuple[int, ...] | None]]
+
+
 class OpenVinoBackend:
     """`threads` cores in all; see `streamdet.detectors.backend.Backend`.
 
-    Inference is in float32 whatever the processor would like: bfloat16 moves boxes and scores. ``cache`` is a folder for
-    compiled models (they load several times faster), or None.
+    `arithmetic`: bf16 is half the work on processors that have it, and rounds: `streamdet.detectors.rounding` tells which
+    networks bear it. ``cache`` is a folder for compiled models (they load several times faster), or None.
     """
 
-    def __init__(self, file: ModelFile, *, threads: int, cache: Path | None = None) -> None:
+    def __init__(
+        self, file: ModelFile, *, threads: int, cache: Path | None = None, arithmetic: Arithmetic = "fp32"
+    ) -> None:
         self._file = file
         self._threads = threads
         self._cache = cache
+        self._arithmetic = arithmetic
         self._step = file.picture.shape[0] or 1
         self._core: Any = None
-        self._requests: dict[tuple[int, ...], list[Any]] = {}  # by input shape
+        self._models: dict[tuple[Any, ...], _Compiled] = {}  # by input type, shape and width
+        self._bytes: InputSpec | None = None  # how a picture in bytes is normalised
         self._version = ""
 
     @property
     def about(self) -> str:
-        return f"openvino {self._version}, {self._threads} threads"
+        return f"openvino {self._version} {self._arithmetic}, {self._threads} threads"
 
     def __enter__(self) -> Self:
         if not installed():
@@ -81,11 +104,19 @@ class OpenVinoBackend:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        for requests in self._requests.values():
-            for request in requests:
+        for compiled in self._models.values():
+            for request in compiled.requests:
                 request.cancel()
-        self._requests.clear()
+        self._models.clear()
         self._core = None
+
+    def wants(self, spec: InputSpec) -> InputSpec:
+        """Pictures in bytes, where a float picture holds nothing more: a plain one of three colours."""
+        plain = sorted(spec.channels) == ["b", "g", "r"] and spec.pad_value == round(spec.pad_value)
+        if not plain or self._file.unbatched or self._file.nhwc or spec.dtype != "float32":
+            return spec
+        self._bytes = spec
+        return replace(spec, dtype="uint8", layout="nhwc", mean=(0.0,), std=(1.0,))
 
     def infer(self, data: Data) -> Iterator[Chunk]:
         pieces = list(chunks(data, self._step))
@@ -95,45 +126,49 @@ class OpenVinoBackend:
         together = len(pieces) if odd * 2 > self._threads else len(pieces) - odd
         try:
             if together:
-                yield from self._run(self._compiled(shape, wide=False), pieces[:together])
+                yield from self._run(self._compiled(shape, data.dtype, wide=False), pieces[:together])
             if together < len(pieces):
-                yield from self._run(self._compiled(shape, wide=True), pieces[together:])
+                yield from self._run(self._compiled(shape, data.dtype, wide=True), pieces[together:])
         except RuntimeError as error:
             raise refused(self._file.path, "openvino", error) from None
 
-    def _run(self, requests: list[Any], pieces: list[Piece]) -> Iterator[Chunk]:
-        idle = list(requests)
+    def _run(self, compiled: _Compiled, pieces: list[Piece]) -> Iterator[Chunk]:
+        idle = list(compiled.requests)
         running: deque[tuple[int, int, Any, NDArray[Any]]] = deque()
         try:
             for first, rows, piece in pieces:
                 if not idle:
                     first_done, rows_done, done, _ = running.popleft()
-                    yield first_done, rows_done, self._outputs(done)
+                    yield first_done, rows_done, _outputs(compiled, done)
                     idle.append(done)
                 request = idle.pop()
                 # the tile is read where it lies, without a copy: `piece` must outlive the request
-                picture = piece[0] if self._file.unbatched else piece
+                picture = self._fed(piece)
                 request.start_async({self._file.picture.name: picture}, share_inputs=True)
                 running.append((first, rows, request, piece))
             while running:
                 first, rows, done, _ = running.popleft()
-                yield first, rows, self._outputs(done)
+                yield first, rows, _outputs(compiled, done)
         finally:
             for _, _, request, _ in running:
                 request.wait()
 
-    def _outputs(self, request: Any) -> Raw:
-        request.wait()
-        return {port.name: request.get_tensor(port.name).data for port in self._file.outputs}
+    def _fed(self, piece: NDArray[Any]) -> NDArray[Any]:
+        if self._takes_bytes(piece.dtype):
+            return piece.reshape(*piece.shape[:2], -1)
+        return piece[0] if self._file.unbatched else piece
 
-    def _compiled(self, shape: tuple[int, ...], *, wide: bool) -> list[Any]:
-        """Requests for one input shape (fixed sizes run faster than free ones); `wide`: all threads on one tile."""
-        key = (wide, *shape)
-        if key not in self._requests:
-            if len(self._requests) >= _SIZES_KEPT:
-                del self._requests[next(iter(self._requests))]
-            self._requests[key] = self._compile(shape, wide)
-        return self._requests[key]
+    def _takes_bytes(self, dtype: np.dtype[Any]) -> bool:
+        return self._bytes is not None and dtype == np.uint8
+
+    def _compiled(self, shape: tuple[int, ...], dtype: np.dtype[Any], *, wide: bool) -> _Compiled:
+        """For one input shape (fixed sizes run faster than free ones); `wide`: all threads on one tile."""
+        key = (wide, dtype.str, *shape)
+        if key not in self._models:
+            if len(self._models) >= _SIZES_KEPT:
+                del self._models[next(iter(self._models))]
+            self._models[key] = self._compile(shape, dtype, wide)
+        return self._models[key]
 
     def _with_cache(self, model: Any, settings: dict[Any, Any]) -> Any:
         """Compiled, or taken from the cache; one that cannot be written (a read-only home, a full disk) is done without."""
@@ -147,20 +182,24 @@ class OpenVinoBackend:
                 self._cache = None
         return self._core.compile_model(model, "CPU", settings)
 
-    def _compile(self, shape: tuple[int, ...], wide: bool) -> list[Any]:
+    def _compile(self, shape: tuple[int, ...], dtype: np.dtype[Any], wide: bool) -> _Compiled:
         import openvino.properties as properties
         from openvino.properties import hint
 
         model = self._core.read_model(str(self._file.path))
-        width, height = (shape[2], shape[1]) if self._file.nhwc else (shape[3], shape[2])
+        last = self._file.nhwc or self._takes_bytes(dtype)
+        width, height = (shape[2], shape[1]) if last else (shape[3], shape[2])
         beside = extra_inputs(self._file.extra, (width, height), self._step)
+        if last and not self._file.nhwc:
+            shape = (shape[0], shape[3], height, width)
         taken = shape[1:] if self._file.unbatched else shape
         shapes = {self._file.picture.name: list(taken)} | {name: list(value.shape) for name, value in beside.items()}
         if model.is_dynamic():
             model.reshape(shapes)
+        model, outputs = self._lightened(model, dtype)
         settings = {
             hint.performance_mode: hint.PerformanceMode.LATENCY if wide else hint.PerformanceMode.THROUGHPUT,
-            hint.inference_precision: "f32",
+            hint.inference_precision: {"fp32": "f32", "bf16": "bf16"}[self._arithmetic],
             properties.inference_num_threads: self._threads,
         }
         compiled = self._with_cache(model, settings)
@@ -169,4 +208,23 @@ class OpenVinoBackend:
         for request in requests:
             for name, value in beside.items():
                 request.get_tensor(name).data[...] = value
-        return requests
+        return _Compiled(requests, outputs)
+
+    def _lightened(self, model: Any, dtype: np.dtype[Any]) -> tuple[Any, dict[str, tuple[int, tuple[int, ...] | None]]]:
+        """The model with less work in it, and where its outputs are."""
+        if self._takes_bytes(dtype):
+            assert self._bytes is not None
+            model = in_bytes(model, self._file.picture.name, self._bytes)
+        elif not self._file.unbatched and not self._file.nhwc:
+            fold_rearrangement(model, self._file.picture.name)
+        where, names = turned_outputs(model), {port.name for port in self._file.outputs}
+        return model, {name: at for name, at in where.items() if name in names}
+
+
+def _outputs(compiled: _Compiled, request: Any) -> Raw:
+    request.wait()
+    found: dict[str, NDArray[Any]] = {}
+    for name, (index, axes) in compiled.outputs.items():
+        data = request.get_output_tensor(index).data
+        found[name] = data if axes is None else data.transpose(axes)
+    return found

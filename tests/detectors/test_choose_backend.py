@@ -15,7 +15,8 @@ from detector_graphs import save_constant, save_identity
 
 from streamdet.config import ModelConfig
 from streamdet.detectors import choose as choosing
-from streamdet.detectors.choose import choose, measure, thread_count
+from streamdet.detectors.choose import Choice, choose, thread_count
+from streamdet.detectors.measure import measure
 from streamdet.detectors.network import open_detector
 from streamdet.detectors.openvino_backend import OpenVinoBackend
 from streamdet.detectors.sniff import noise
@@ -41,9 +42,9 @@ def test_measured_once_then_remembered(model: ModelFile, cache: Path, monkeypatc
     first = choose(ModelConfig(threads=1), model)
     record = json.loads(cache.read_text())
     assert len(record) == 1
-    assert next(iter(record.values()))["backend"] == first
+    assert next(iter(record.values()))["backend"] == first.backend
 
-    def never(*_: Any) -> Any:
+    def never(*_: Any, **__: Any) -> Any:
         raise AssertionError("measured again")
 
     monkeypatch.setattr(choosing, "measure", never)
@@ -57,7 +58,7 @@ def test_measured_once_then_remembered(model: ModelFile, cache: Path, monkeypatc
 def test_a_damaged_memory_is_replaced(model: ModelFile, cache: Path, content: str) -> None:
     cache.parent.mkdir(parents=True)
     cache.write_text(content)
-    assert choose(ModelConfig(threads=1), model) in ("onnxruntime", "openvino")
+    assert choose(ModelConfig(threads=1), model).backend in ("onnxruntime", "openvino")
     assert all(isinstance(entry, dict) for entry in json.loads(cache.read_text()).values())
 
 
@@ -65,12 +66,12 @@ def test_a_damaged_memory_is_replaced(model: ModelFile, cache: Path, content: st
 def test_an_unwritable_memory_is_no_error(model: ModelFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert choose(ModelConfig(threads=1), model) in ("onnxruntime", "openvino")
+    assert choose(ModelConfig(threads=1), model).backend in ("onnxruntime", "openvino")
 
 
 def test_without_openvino_nothing_is_measured(model: ModelFile, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choosing, "installed", lambda: False)
-    assert choose(ModelConfig(), model) == "onnxruntime"
+    assert choose(ModelConfig(), model) == Choice("onnxruntime")
     assert not cache.exists()
 
 
@@ -82,10 +83,11 @@ def test_openvino_asked_for_but_missing(model: ModelFile, monkeypatch: pytest.Mo
 
 @needs_openvino
 def test_a_runtime_that_answers_differently_is_not_taken(model: ModelFile, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([{"o": np.zeros(3, np.float32)}, {"o": np.ones(3, np.float32)}])
-    monkeypatch.setattr(choosing, "_answer", lambda *_: next(answers))
-    record = measure(model, 1)
-    assert (record["backend"], record["why"]) == ("onnxruntime", "openvino gives other numbers")
+    answers = {"o": np.ones((1, 6, 84), np.float32)}
+    monkeypatch.setattr(OpenVinoBackend, "infer", lambda *_: iter([(0, 1, answers)]))
+    record = measure(model, 1, exact=True)
+    assert record["backend"] == "onnxruntime"
+    assert record["why"].startswith("openvino gives other numbers: ")
 
 
 @needs_openvino

@@ -64,18 +64,24 @@ def test_finds_the_walkers(name: str, shared_data: Path, picture: NDArray[np.uin
 
 
 @pytest.mark.skipif(not installed(), reason="openvino is not installed")
-@pytest.mark.parametrize("name", ["yolox_nano_416", "deimv2_atto_320"])
+@pytest.mark.parametrize("name", MODELS)
 def test_both_runtimes_find_the_same(name: str, shared_data: Path, picture: NDArray[np.uint8]) -> None:
+    """OpenVINO as it runs by itself: pictures in bytes, and bf16 where this processor has it and the network bears it."""
     answers = []
     for backend in ("onnxruntime", "openvino"):
-        config = ModelConfig(backend=backend, conf=0.3)
+        config = ModelConfig(backend=backend, conf=0.25)
         with open_detector(config, shared_data / f"models/{name}_coco.onnx") as detector:
-            found = detect(detector, picture, "240")
-        answers.append(found[np.lexsort((found.xyxy[:, 0], found.xyxy[:, 1]))])
+            answers.append(detect(detector, picture, "240"))
     one, other = answers
-    assert len(one) == len(other) > 5
-    np.testing.assert_allclose(one.xyxy, other.xyxy, atol=0.1)
-    np.testing.assert_allclose(one.score, other.score, atol=0.01)
+    for ours, theirs in ((one, other), (other, one)):
+        sure = ours[ours.score >= 0.35]  # near the threshold, rounding decides on which side of it a row is
+        assert len(sure) > 5
+        same = (sure.label[:, None] == theirs.label) & (sure.tile[:, None] == theirs.tile)
+        overlap = np.asarray(iou(sure.xyxy, theirs.xyxy)) * same
+        there = overlap.max(axis=1) >= 0.5
+        assert there.mean() >= 0.98
+        shift = np.abs(sure.xyxy[there] - theirs.xyxy[overlap.argmax(axis=1)[there]]).max(axis=1)
+        assert np.median(shift) < 0.3
 
 
 def test_an_embedding_is_no_detector(shared_data: Path) -> None:
