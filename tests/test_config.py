@@ -49,6 +49,11 @@ def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:
         ("cameras: {court: {sorce: x}}", r"cameras\.court: unknown key `sorce`"),
         ("cameras: {a/b: {source: x}}", r"'a/b' cannot be a camera's name"),
         ("cameras: {a: {source: x}, b: {source: x, fps: much}}", r"cameras\.b\.fps: Expected `float"),
+        (
+            "x:\n  - &a0 [y]\n" + "".join(f"  - &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+            "write it out",
+        ),
+        ("x: &x\n  y: *x", "contains itself"),
         ("cameras:\n  a: {source: x}\n  a: {source: y}", r"line 3.*'a' is there twice"),
         ("a: [", r"line 1.*not valid YAML"),
         ("- 1", r"Expected `object`"),

@@ -111,6 +111,7 @@ def load(path: str | os.PathLike[str]) -> Config:
 
 
 _MOST_ALIASES, _DEEPEST = 20, 40
+_MOST_VALUES = 1_000_000  # of a file
 
 
 def from_text(text: str, *, origin: str = "configuration") -> Config:
@@ -149,11 +150,27 @@ def _tree_of(text: str, origin: str) -> Any:
             return node
 
     try:
-        return _keys_as_words(yaml.load(text, Loader) or {})
+        tree = yaml.load(text, Loader) or {}
+        if _written_out(tree, {}) > _MOST_VALUES:
+            raise ConfigError(
+                f"{origin}: its aliases stand for more than {_MOST_VALUES:,} values; write it out plainly"
+            )
+        return _keys_as_words(tree)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date such as 2026-13-01
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ConfigError(f"{origin}{where}: not valid YAML ({getattr(error, 'problem', None) or error})") from None
+        deep = isinstance(error, RecursionError) and "it contains itself, or is nested too deeply"
+        raise ConfigError(
+            f"{origin}{where}: not valid YAML ({deep or getattr(error, 'problem', None) or error})"
+        ) from None
+
+
+def _written_out(tree: Any, known: dict[int, int]) -> int:
+    """How many values it holds if an alias counts for all that it stands for."""
+    if id(tree) not in known:
+        inside = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+        known[id(tree)] = 1 + sum(_written_out(value, known) for value in inside)
+    return known[id(tree)]
 
 
 def _keys_as_words(tree: Any) -> Any:

@@ -9,6 +9,7 @@ __all__ = ["MediaClock", "utc_now"]
 
 _JUMP_BACK_S = 1.0
 _LEAST_STEP_S = 1e-4
+_MOST_REPEATS = 3  # in a row, of stamps that are behind
 
 
 def utc_now() -> str:
@@ -25,8 +26,8 @@ class MediaClock:
       the decoding stamp is taken instead, as FFmpeg's own best-effort rule does;
     - none at all: the frame follows the preceding one after its duration (`step_s` of :meth:`__call__`);
     - repeated, or a little backward: half a duration after the preceding frame, so that sound stamps catch up again;
-    - backward by more than a second (joined recordings, a restarted encoder): a new origin; the frame follows after one
-      duration, and differences between stamps count from there.
+    - backward by more than a second, or still behind after a few frames (joined recordings, a restarted encoder, a stamp
+      that never changes): a new origin; the frame follows after one duration, and differences between stamps count from there.
 
     Attributes:
         stamp: the container's stamp that was trusted for the latest frame, or None.
@@ -42,6 +43,7 @@ class MediaClock:
         self._dts_faults = 0
         self._last_pts: int | None = None
         self._last_dts: int | None = None
+        self._behind = 0  # frames in a row
 
     def __call__(self, pts: int | None, dts: int | None, time_base: Fraction | None, *, step_s: float) -> float:
         """Media seconds of the next frame; `step_s` is the time a frame is expected to last."""
@@ -69,8 +71,10 @@ class MediaClock:
             self._origin = stamp - Fraction(follows_s)
         now_s = float(stamp - self._origin)
         if not self._started or now_s > self.last_s:
+            self._behind = 0
             return now_s
-        if self.last_s - now_s > _JUMP_BACK_S:
+        self._behind += 1
+        if self.last_s - now_s > _JUMP_BACK_S or self._behind > _MOST_REPEATS:
             self._origin = stamp - Fraction(follows_s)
             return follows_s
         return self.last_s + step_s / 2

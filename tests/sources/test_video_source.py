@@ -421,6 +421,14 @@ def test_clock_starts_anew_after_a_jump_back() -> None:
     assert times([1000, 1001, 0, 1, 3]) == pytest.approx([0, 0.1, 0.2, 0.3, 0.5])
 
 
+def test_clock_runs_on_where_the_stamp_stands() -> None:
+    assert np.diff(times([0] * 10))[4:] == pytest.approx(0.1)  # as its rate says
+
+
+def test_clock_goes_on_at_the_right_pace_after_a_short_recording_is_joined_to_another() -> None:
+    assert np.diff(times([*range(8), *range(8)]))[11:] == pytest.approx(0.1)
+
+
 def test_clock_believes_decoding_stamps_when_the_others_jump_about() -> None:
     got = times([1, 4, 3, 5, 2, 8, 7, 9, 6, 12], dts=[2, 3, 4, 5, 6, 7, 8, 9, 10, 11])
     assert got == sorted(set(got))
