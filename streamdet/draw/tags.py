@@ -16,11 +16,15 @@ from streamdet.types import U8
 __all__ = ["Tag", "draw_tag", "place_tags", "tag_size"]
 
 _TOLERATED = 0.02  # share of a tag that may lie over something; beyond it the tag is left out
+_LARGE_SHARE = (
+    0.15  # of the picture: a mark as large as that hides nothing behind a tag, and may leave no room beside it
+)
 
 Floats = NDArray[np.float64]
 
 # A candidate's top-left corner = centre of the mark + _ALONG_MARK * half its size + _ALONG_TAG * the tag's size.
-# First over and under the mark, at its left and right end, and beside it; then further and further away.
+# First over and under the mark, at its left and right end, and beside it; in its corners, if it is large enough to be written
+# on; then further and further away.
 _PLACES: list[tuple[float, float, float, float]] = [
     (-1, -1, 0, -1),
     (1, -1, -1, -1),
@@ -28,6 +32,10 @@ _PLACES: list[tuple[float, float, float, float]] = [
     (1, 1, -1, 0),
     (1, 0, 0, -0.5),
     (-1, 0, -1, -0.5),
+    (-1, -1, 0, 0),
+    (1, -1, -1, 0),
+    (-1, 1, 0, -1),
+    (1, 1, -1, -1),
 ]
 _NEAR = len(_PLACES)
 for _away in (1.0, 2.3, 3.8):
@@ -76,11 +84,13 @@ def place_tags(
 ) -> list[tuple[Tag, Box, bool]]:
     """Find a place for each tag, first come first served: (tag, box, moved away so that it needs a leader).
 
-    `taken`: boxes to keep clear of besides the marks and one another. `before`: the place (a candidate's number) each key had
+    Tags lie over no marks but very large ones. `taken`: boxes to keep clear of besides the marks and one another. `before`: the place (a candidate's number) each key had
     in the picture before; it keeps that place while it is free, so that tags do not jump; updated here.
     """
     blocked = np.zeros((2 * len(tags) + len(taken), 4))  # marks, tags placed so far, what else is taken
-    blocked[: len(tags)] = np.reshape([tag.mark for tag in tags], (-1, 4))
+    marks = np.reshape([tag.mark for tag in tags], (-1, 4))
+    small = (marks[:, 2:] - marks[:, :2]).prod(1) < _LARGE_SHARE * wh[0] * wh[1]
+    blocked[: len(tags)][small] = marks[small]
     blocked[2 * len(tags) :] = np.reshape(taken, (-1, 4))
     placed: list[tuple[Tag, Box, bool]] = []
     now: dict[int, int] = {}
