@@ -260,7 +260,7 @@ def test_tags_stay_where_they_are_while_they_can() -> None:
 
 def test_what_fills_the_picture_is_named_too() -> None:
     wh = (768, 432)
-    marks = [(0.0, 0.0, 768.0, 432.0), (0.0, 2.0, 765.0, 432.0), (272.0, 187.0, 490.0, 425.0)]
+    marks = [(-2.0, -2.0, 770.0, 434.0), (0.0, 2.0, 765.0, 432.0), (272.0, 187.0, 490.0, 425.0)]
     tags = [Tag(n, "refrigerator", "", (9, 9, 9), mark, False) for n, mark in enumerate(marks)]
     placed = place_tags(tags, [(90, 20)] * 3, wh, [(0.0, 0.0, 250.0, 24.0)], {})
     assert len(placed) == 3

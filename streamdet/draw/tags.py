@@ -95,7 +95,7 @@ def place_tags(
     placed: list[tuple[Tag, Box, bool]] = []
     now: dict[int, int] = {}
     for row, (tag, size) in enumerate(zip(tags, sizes, strict=True)):
-        spots = _candidates(tag.mark, size)
+        spots = _candidates(np.clip(tag.mark, 0, (*wh, *wh)), size)
         hidden = _overlap(spots, blocked) / (size[0] * size[1])
         outside = (spots[:, 0] < 0) | (spots[:, 1] < 0) | (spots[:, 2] > wh[0]) | (spots[:, 3] > wh[1])
         cost = hidden * 100 + _ORDER + outside * 1e6
@@ -130,7 +130,7 @@ def _padding(size_px: int) -> int:
     return max(2, round(size_px * 0.3))
 
 
-def _candidates(mark: Box, size: tuple[int, int]) -> Floats:
+def _candidates(mark: Floats, size: tuple[int, int]) -> Floats:
     """(C,4) places round `mark`, best first; those from _NEAR on do not touch it and need a leader."""
     half = np.array([mark[2] - mark[0], mark[3] - mark[1]]) / 2
     centre = np.array([mark[0], mark[1]]) + half
