@@ -84,8 +84,9 @@ def place_tags(
 ) -> list[tuple[Tag, Box, bool]]:
     """Find a place for each tag, first come first served: (tag, box, moved away so that it needs a leader).
 
-    Tags lie over no marks but very large ones. `taken`: boxes to keep clear of besides the marks and one another. `before`: the place (a candidate's number) each key had
-    in the picture before; it keeps that place while it is free, so that tags do not jump; updated here.
+    Tags lie over no marks but very large ones. `taken`: boxes to keep clear of besides the marks and one another. `before`: the
+    place (a candidate's number) each key had in the picture before; it keeps that place while it is free, so that tags do not
+    jump; updated here.
     """
     blocked = np.zeros((2 * len(tags) + len(taken), 4))  # marks, tags placed so far, what else is taken
     marks = np.reshape([tag.mark for tag in tags], (-1, 4))

@@ -13,12 +13,13 @@ from streamdet.tracking.looks import LEAST_PX, LEAST_SEEN_PX, LOOK, covering, lo
 from streamdet.tracking.table import LOST
 from streamdet.types import Detections, Picture
 
-__all__ = ["Seen", "length_of", "match", "see", "size_of", "size_ratio"]
+__all__ = ["Seen", "length_of", "match", "may_be_one", "see", "size_of", "size_ratio"]
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 LARGEST_SIZE_RATIO = 4.0
+OTHER_CLASS = 0.5  # as `size_ratio`: the most between two hits of different classes, where one of them is not small
 LOOK_COST = 0.8  # of a stranger at the right place
 FASTEST_SIZES_PER_S = 8.0  # what moves faster is not known by its look: a ball, a blur
 IN_PLACE = 0.4  # overlap from which what nobody else claims is the same thing, whatever it looks like now
@@ -105,6 +106,11 @@ def size_ratio(one: F64, other: F64) -> F64:
     return np.asarray(np.abs(np.log((one + SOFT_PX) / (other + SOFT_PX))) / np.log(LARGEST_SIZE_RATIO))
 
 
+def may_be_one(apart: F64, size: F64, other: F64, same_class: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(P,) whether two hits `apart` by :func:`size_ratio` may be one thing: a van may be a truck, but no person a ball."""
+    return np.asarray(apart < np.where(same_class | (np.maximum(size, other) < LEAST_PX), 1.0, OTHER_CLASS))
+
+
 def match(
     tracks: NDArray[Any],
     which: Rows,
@@ -131,9 +137,10 @@ def match(
         return row, column
     size = size_of(tracks["wh"][row])
     apart = size_ratio(size, seen.size[column])
-    possible = apart < 1
+    same_class = tracks["label"][row] == seen.label[column]
+    possible = may_be_one(apart, size, seen.size[column], same_class)
     if same_label:
-        possible &= tracks["label"][row] == seen.label[column]
+        possible &= same_class
     if chance is not None:
         possible &= (chance[0][i] * np.pi * distance**2 <= chance[1]) | (distance < size / 2)
     overlap = _diou(origin[i], tracks["wh"][row], seen.centre[column], seen.wh[column])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from streamdet.tracking.assignment import assign, candidates
 from streamdet.tracking.looks import strangeness
-from streamdet.tracking.pairing import length_of, size_of, size_ratio
+from streamdet.tracking.pairing import length_of, may_be_one, size_of, size_ratio
 from streamdet.tracking.table import take
 
 __all__ = ["closest_approach", "relink"]
@@ -54,9 +54,11 @@ def relink(
     radius = np.maximum(size, other) + 4 + np.abs(gap) * (40 + 0.3 * speed)
     needed = length_of(b["birth"] - a["last"])
     apart = size_ratio(size, other)
-    possible = (gap > -STRAYED_S) & (distance <= radius) & (apart < 1) & (needed <= max_speed_px_s * np.abs(gap) + size)
+    same_class = a["label"] == b["label"]
+    possible = (gap > -STRAYED_S) & (distance <= radius) & (needed <= max_speed_px_s * np.abs(gap) + size)
+    possible &= may_be_one(apart, size, other, same_class)
     if same_label:
-        possible &= a["label"] == b["label"]
+        possible &= same_class
     strange = strangeness(a["look"], b["look"])
     possible &= strange < 1
     cost = (

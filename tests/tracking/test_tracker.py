@@ -451,3 +451,16 @@ def test_memory_is_bounded() -> None:
     assert tracker._next_id - 1 == ended == 200
     assert tracker._table.capacity == 64
     assert len(tracker._table) == 0
+
+
+def test_a_person_behind_another_does_not_go_on_as_the_ball_that_flies_out_there() -> None:
+    scene = Scene(doubt=False)
+    for _ in range(20):
+        scene.see(_boxes([671, 300], size=(32.0, 69.0), score=0.8))
+    for _ in range(8):  # hidden
+        scene.see(_boxes([]))
+    for k in range(8):
+        scene.see(_boxes([718 + 16 * k, 271 - 2 * k], size=11.0, score=0.5, label=32))
+    shown = scene.tracks.shown
+    assert shown.label.tolist() == [32]
+    assert shown.id.tolist() == [2]
