@@ -16,7 +16,7 @@ import torch
 
 from engines.contract import CHANNELS, LABELS
 from engines.data import NETWORK_INPUT
-from engines.network import PeaksByClass, TinyMover
+from engines.network import PeaksByClass, of_state
 
 __all__ = ["export"]
 
@@ -31,8 +31,7 @@ def export(
 
     The file is checked against PyTorch with onnxruntime.
     """
-    net = TinyMover()
-    net.load_state_dict(torch.load(weights, weights_only=True))
+    net = of_state(torch.load(weights, weights_only=True))
     module = PeaksByClass(net, gain=gain, bias=bias).eval()
     example = torch.randn(2, len(CHANNELS), 96, 128)
     axes = {0: "tiles", 2: "height", 3: "width"}

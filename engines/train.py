@@ -27,7 +27,7 @@ from engines.cache import fill
 from engines.check import check_crops
 from engines.export import export
 from engines.mine import mine
-from engines.network import TinyMover
+from engines.network import TinyMover, deepened, of_state
 from engines.readback import freeze_normalisation, read_back
 from engines.teacher import Teacher, lead_at, teaching_loss
 
@@ -84,6 +84,7 @@ def train(
     deadline_s: float = math.inf,
     teacher: Teacher | None = None,
     mining: Callable[[Path], None] | None = None,
+    deeper: bool = False,
 ) -> Path:
     """Train on the crops in ``work/crops``; returns the file of averaged weights. Goes on from a checkpoint if there is one.
 
@@ -95,7 +96,9 @@ def train(
     if start is not None and released:
         net = read_back(start)[0]
     elif start is not None:
-        net.load_state_dict(torch.load(start, weights_only=True))
+        net = of_state(torch.load(start, weights_only=True))
+    if deeper and not len(net.joined8):
+        net = deepened(net)
     net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = copy.deepcopy(net).eval()
     decayed = [p for p in net.parameters() if p.ndim > 1]
@@ -203,6 +206,7 @@ def main() -> None:
     parser.add_argument(
         "--teacher", type=Path, help="ONNX file of a larger network of ours, to learn from beside the labels"
     )
+    parser.add_argument("--deeper", action="store_true", help="add blocks to what is started from (engines/network.py)")
     parser.add_argument("--rate", type=float, default=_RATE, help="highest learning rate")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -223,6 +227,7 @@ def main() -> None:
         deadline_s=time.time() + given.wall_minutes * 60,
         teacher=None if given.teacher is None else Teacher(given.teacher, threads=given.threads),
         mining=functools.partial(_mine, given) if given.mine else None,
+        deeper=given.deeper,
     )
 
 

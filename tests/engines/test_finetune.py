@@ -87,14 +87,15 @@ def test_the_threshold_rises_over_what_is_invented(flight: Path) -> None:
 # ---------------------------------------------------------------------------------------------- with PyTorch (extra `train`)
 
 
-def test_the_network_comes_back_from_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deeper", [False, True])
+def test_the_network_comes_back_from_its_file(tmp_path: Path, deeper: bool) -> None:
     torch = pytest.importorskip("torch", reason="needs the extra `train`")
     from engines.export import export
     from engines.network import TinyMover
     from engines.readback import read_back
 
     torch.manual_seed(3)
-    net = TinyMover()
+    net = TinyMover(deeper=deeper)
     with torch.no_grad():
         net.train()(torch.randn(4, 6, 96, 96))  # statistics that are not the identity
         net.head.bias[0] = -1.0
@@ -105,6 +106,23 @@ def test_the_network_comes_back_from_its_file(tmp_path: Path) -> None:
     with torch.no_grad():
         assert torch.allclose(back(picture), net.eval()(picture), atol=1e-3)
     assert (gain, bias) == (pytest.approx(2.0, abs=0.02), pytest.approx(-0.5, abs=0.02))
+
+
+def test_a_deepened_network_answers_as_before_and_can_learn_more(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="needs the extra `train`")
+    from engines.network import TinyMover, deepened, of_state
+
+    torch.manual_seed(4)
+    net = TinyMover().eval()
+    more = deepened(net)
+    picture = torch.randn(2, 6, 96, 128)
+    assert torch.equal(more(picture), net(picture))
+    more(picture).sum().backward()
+    added = {name: value for name, value in more.named_parameters() if name not in dict(net.named_parameters())}
+    assert sum(value.numel() for value in added.values()) > 80_000
+    assert any(bool(value.grad.abs().sum() > 0) for value in added.values() if value.grad is not None)
+    assert len(of_state(more.state_dict()).joined8) == 1
+    assert len(of_state(net.state_dict()).joined8) == 0
 
 
 def test_what_is_no_file_of_this_network_is_refused() -> None:
