@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from benchmarks.harness import machine
 from engines.data import NETWORK_INPUT, watch, watch_rendered
 from engines.footage import Footage, air_clips, background_clips
-from engines.operating import score_at, validation
+from engines.operating import mean_f1, score_at, validation
 from engines.render import render_clip
 from streamdet.config import ModelConfig
 from streamdet.detectors.network import open_detector
@@ -132,11 +132,7 @@ def validated(path: Path, root: Path) -> dict[str, dict[str, float]]:
     with open_detector(config, path) as detector:
         threshold = detector.threshold
     with open_detector(ModelConfig(backend="onnxruntime", threads=1, conf=WEAK_SHARE * threshold), path) as detector:
-        return score_at(validation(detector, root), threshold)
-
-
-def mean_f1(scores: dict[str, dict[str, float]]) -> float:
-    return float(np.mean([row["f1"] for name, row in scores.items() if name != "quiet"]))
+        return score_at(validation(detector, root, halls=0), threshold)
 
 
 def loads_everywhere(path: Path) -> list[str]:

@@ -19,7 +19,7 @@ from engines.footage import ROW, Footage, Window, read_window
 from engines.players import Player, random_player, ready_to_serve, sitter
 from engines.scenery import arena, net_in_front, place
 
-__all__ = ["FRAMES", "WARM_UP", "RenderedClip", "encode", "render_clip"]
+__all__ = ["FRAMES", "WARM_UP", "RenderedClip", "encode", "render_clip", "render_rally"]
 
 FRAMES, WARM_UP = 26, 11
 _MARGIN = 24  # px round the picture for shake
@@ -41,10 +41,26 @@ class RenderedClip:
 
 def render_clip(rng: np.random.Generator, footage: list[Footage], *, backgrounds: list[Footage]) -> RenderedClip:
     """One random clip of `FRAMES` frames."""
-    wh = (int(rng.integers(24, 32)) * 16, int(rng.integers(20, 26)) * 16)
+    wh = _size(rng)
     base = _base(rng, wh, footage, backgrounds)
-    thermal = rng.random() < 0.12
-    flights = _flights(rng, wh, base)
+    thermal = bool(rng.random() < 0.12)
+    return _filmed(rng, wh, base, _flights(rng, wh, base), thermal=thermal)
+
+
+def render_rally(rng: np.random.Generator, *, flying: bool) -> RenderedClip:
+    """A court in a hall with its players, in colour; without `flying` there is nothing to be found."""
+    wh = _size(rng)
+    base = _rally(rng, wh)
+    return _filmed(rng, wh, base, _flights(rng, wh, base) if flying else [], thermal=False)
+
+
+def _size(rng: np.random.Generator) -> tuple[int, int]:
+    return int(rng.integers(24, 32)) * 16, int(rng.integers(20, 26)) * 16
+
+
+def _filmed(
+    rng: np.random.Generator, wh: tuple[int, int], base: _Base, flights: list[Flight], *, thermal: bool
+) -> RenderedClip:
     offsets = _shake(rng)
     light = _light(rng)
     noise, blur = rng.choice([0.0, 1.0, 2.5, 5.0]), rng.choice([0.0, 0.0, 0.6, 1.1])
