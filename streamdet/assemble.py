@@ -359,5 +359,4 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
 
 def looks_at_motion(detector: Detector) -> bool:
     """Whether it is a detector of movers: its network is fed differences or several frames, or it has none."""
-    spec = detector.input
-    return spec is None or any(channel.signed or channel.offset for channel in spec.parsed)
+    return detector.input is None or detector.input.shows_motion

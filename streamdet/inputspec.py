@@ -119,6 +119,11 @@ class InputSpec:
         """How many earlier frames are needed (0: only the present one)."""
         return -min(channel.offset for channel in self.parsed)
 
+    @property
+    def shows_motion(self) -> bool:
+        """Whether the network sees what moves: differences, or earlier frames."""
+        return any(channel.signed or channel.offset for channel in self.parsed)
+
     def affine(self, index: int) -> tuple[float, float]:
         """(gain, offset) of channel `index`: the network gets ``gain * value + offset`` (signed ones: then clipped)."""
         if self.parsed[index].signed:

@@ -99,6 +99,7 @@ class Line:
     _tracks: Tracks = field(default_factory=Tracks.empty)
     _merged: Detections = field(default_factory=Detections.empty)
     _weak: Detections = field(default_factory=Detections.empty)
+    _given: Detections = field(default_factory=Detections.empty)  # both: what the tracker was given
 
     def glimpse(self, frame: Frame) -> Ahead:
         """What of the frame's motion needs nothing but the frame before: for another thread, in order, before its turn."""
@@ -116,7 +117,10 @@ class Line:
             if self.finer is not None:
                 tiles, found = self._closer(survey, tiles, found)
         traced = self._trace(survey, tiles, found)
-        return [self._conclude(*final) for final in self.lookback.push(traced, frame.pts_s, self._tracks)]
+        held = self.lookback.push(
+            traced, frame.pts_s, self._tracks, self._given, repeat=survey.motion.state == "repeat"
+        )
+        return [self._conclude(*final) for final in held]
 
     def drain(self) -> list[Result]:
         """The last frames of a recording: nothing follows them."""
@@ -158,10 +162,10 @@ class Line:
                     self._inside(frame, found), None if tiles is None else len(tiles)
                 )
         with timed("track"):
-            candidates = self._merged if frame.still else Detections.concat([self._merged, self._weak])
+            self._given = self._merged if frame.still else Detections.concat([self._merged, self._weak])
             stands = None if self.memory is None else self.memory.stands()
             looked = tiles if tiles and tiles.of else None
-            self._tracks = self.tracker.update(frame, motion, candidates, looked, stands)
+            self._tracks = self.tracker.update(frame, motion, self._given, looked, stands)
         return Result(
             frame=frame,
             detections=self._merged,

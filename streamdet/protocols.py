@@ -183,7 +183,8 @@ class Detector(_Managed, Protocol):
 
     ``input``: what its network wants to be fed (None: no network, it reads frame and motion). ``threshold``: the score from
     which a detection counts, by label (L,) f32 in ``thresholds`` and the lowest of them in ``threshold``. Rows down to
-    `WEAK_SHARE` of it are given too: the tracker keeps known tracks alive with them, nobody else sees them.
+    `WEAK_SHARE` of it (`FAINT_SHARE` of networks that see motion) are given too: the tracker keeps known tracks alive with them,
+    a look back finds with them where a mover came from, nobody else sees them.
     ``counts`` and ``warnings``: what went wrong while running, for the summary.
     """
 
@@ -239,7 +240,9 @@ class Lookback(Protocol):
     ``push`` gives back the frames whose time has come, in order, with their final tracks; ``flush`` all that are held.
     """
 
-    def push(self, carried: Result, pts_s: float, tracks: Tracks, /) -> list[tuple[Result, Tracks]]: ...
+    def push(
+        self, carried: Result, pts_s: float, tracks: Tracks, found: Detections, /, *, repeat: bool
+    ) -> list[tuple[Result, Tracks]]: ...
     def flush(self) -> list[tuple[Result, Tracks]]: ...
 
 

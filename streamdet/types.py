@@ -25,6 +25,7 @@ __all__ = [
     "COASTING",
     "CONFIRMED",
     "F32",
+    "FAINT_SHARE",
     "I16",
     "I32",
     "I64",
@@ -63,6 +64,7 @@ __all__ = [
 ]
 
 WEAK_SHARE = 0.4  # detections down to this share of their threshold keep known tracks alive
+FAINT_SHARE = 0.1  # ... and down to this one may be what a mover's way back leads to
 
 # ---------------------------------------------------------------------------------------------------------------- Frame
 

@@ -27,7 +27,7 @@ from streamdet.detectors.sniff import ModelSpec, input_shape, noise, sniff
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.device import Device
 from streamdet.frame_graph import FrameGraph
-from streamdet.types import WEAK_SHARE, Detections, DeviceArray, TileBatch
+from streamdet.types import Detections, DeviceArray, TileBatch
 
 __all__ = ["DeviceDetector", "HostReader", "Reader"]
 
@@ -123,7 +123,7 @@ class DeviceDetector(NetworkDetector):
                 spare=backend.least - 1,
             )
             stack.callback(self._frame.close)
-            floor = WEAK_SHARE * self._map.floor
+            floor = spec.weak_share * self._map.floor
             made = self._make_reader(self.device, spec, floor) if self._make_reader else None
             self._reader = made or HostReader(self.device, spec, floor)
             self._runs, self._spec = backend, spec

@@ -23,7 +23,7 @@ from streamdet.detectors.decode.prototypes import draw_masks
 from streamdet.detectors.sniff import ModelSpec, noise, sniff
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.inputspec import InputSpec
-from streamdet.types import F32, WEAK_SHARE, Detections, TileBatch, TilePlan
+from streamdet.types import F32, Detections, TileBatch, TilePlan
 
 __all__ = ["NetworkDetector", "in_pieces", "moved", "open_detector"]
 
@@ -170,7 +170,7 @@ class NetworkDetector:
         parts: list[Candidates] = []
         with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinities are counted below, not reported here
             for first, rows, raw in backend.infer(joined(data)):
-                found = spec.family.decode(raw, spec.layout, input_wh, WEAK_SHARE * self._map.floor)
+                found = spec.family.decode(raw, spec.layout, input_wh, spec.weak_share * self._map.floor)
                 real = (found.tile >= 0) & (found.tile < rows)  # not what fills up a fixed batch
                 parts.append(moved(found[real], first))
         return Candidates.concat(parts)
@@ -182,7 +182,7 @@ class NetworkDetector:
         known = (found.label >= 0) & (found.label < len(self._map.ids))
         found = self._drop(found, known, "unknown_label")
         label = self._map.ids[found.label]
-        keep = (label >= 0) & (found.score >= WEAK_SHARE * self._map.threshold[found.label])
+        keep = (label >= 0) & (found.score >= self.spec.weak_share * self._map.threshold[found.label])
         return replace(found, score=found.score.clip(max=1.0), label=label)[keep]
 
     def _drop(self, found: Candidates, keep: NDArray[np.bool_], why: str) -> Candidates:

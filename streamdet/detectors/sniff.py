@@ -14,6 +14,7 @@ from streamdet.detectors.onnx_header import Port
 from streamdet.detectors.spec import Manifest, ModelFile
 from streamdet.errors import ModelError
 from streamdet.inputspec import InputSpec
+from streamdet.types import FAINT_SHARE, WEAK_SHARE
 
 __all__ = ["ModelSpec", "extra_inputs", "input_shape", "sniff"]
 
@@ -33,6 +34,11 @@ class ModelSpec:
     labels: tuple[str, ...]
     threshold: float | dict[str, float]
     assumed: tuple[str, ...] = ()
+
+    @property
+    def weak_share(self) -> float:
+        """Down to which share of a threshold detections are of use to what follows."""
+        return FAINT_SHARE if self.input.shows_motion else WEAK_SHARE
 
 
 def input_shape(file: ModelFile) -> tuple[int | None, tuple[int, int] | None, int | None]:

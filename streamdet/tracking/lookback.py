@@ -4,6 +4,7 @@ A live camera's tracks are told at once: a ball shows only when it is surely one
 nobody waits, the same tracker's rows are held back for a few frames, and
 
 - a track's first hits, and those at which it was doubted, are told if it is believed by the end of that time;
+- where its way is known, it is followed back to what was seen of it before (:mod:`streamdet.tracking.wayback`);
 - between two hits not far apart it is on the way from one to the other (told as coasting: it was not seen there), unless a small
   thing came and went another way: then it was struck in between, or the track goes on with something else;
 - a small thing that does not come back is not told where it might have gone: that would be a guess;
@@ -24,7 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.tracking.belief import PLAIN_PX
-from streamdet.types import COASTING, CONFIRMED, F32, TENTATIVE, Tracks
+from streamdet.tracking.moments import Moment, way
+from streamdet.tracking.wayback import Leg, go_back
+from streamdet.types import COASTING, CONFIRMED, F32, TENTATIVE, Detections, Tracks
 
 __all__ = ["Lookback"]
 
@@ -33,27 +36,8 @@ Bool = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 
 LONGEST_GAP = 6  # frames without a hit that are filled for a small thing
+LEAST_STEP_S = 1e-3  # between two pictures, whatever their time stamps say
 ASTRAY_PX = 28.0  # a gap whose ends' velocities lead so far past each other is no flight: left open
-
-
-@dataclass(slots=True)
-class _Moment(Generic[T]):
-    """A frame's rows on their way, and what comes with them."""
-
-    carried: T
-    pts_s: float
-    tracks: Tracks
-    key: NDArray[np.int64] = field(init=False)  # of each row; or of the track it turned out to be, 0: of none
-
-    def __post_init__(self) -> None:
-        self.key = self.tracks.key.copy()
-
-    def row_of(self, key: NDArray[np.int64], among: Bool) -> NDArray[np.int64]:
-        """(N,) for each key its row, if that is one of `among`; else -1."""
-        rows = np.flatnonzero(among)
-        order = rows[np.argsort(self.key[rows], kind="stable")]
-        at = np.minimum(np.searchsorted(self.key[order], key), max(len(order) - 1, 0))
-        return np.where(self.key[order][at] == key, order[at], -1) if len(order) else np.full(len(key), -1)
 
 
 @dataclass(slots=True)
@@ -64,9 +48,10 @@ class _Life:
     label: int = 0
     hits: int = 0
     box: F32 | None = None
-    pts_s: float = 0.0
+    clock_s: float = 0.0
     frames_ago: int = 0
     came_xy: F32 | None = None  # px/s with which it came there; None: not known
+    leg: Leg = field(default_factory=Leg)
 
 
 class Lookback(Generic[T]):
@@ -80,31 +65,56 @@ class Lookback(Generic[T]):
         self._frames = frames
         self._movers = movers
         self._least_hits = least_hits if movers else 1
-        self._moments: deque[_Moment[T]] = deque()
+        self._moments: deque[Moment[T]] = deque()
         self._lives: dict[int, _Life] = {}
+        self._pts_s, self._clock_s, self._pictures = 0.0, 0.0, 0
 
-    def push(self, carried: T, pts_s: float, tracks: Tracks) -> list[tuple[T, Tracks]]:
-        """Take in a frame's rows; gives back the frames whose time has come, with their final rows."""
+    def push(
+        self, carried: T, pts_s: float, tracks: Tracks, found: Detections | None = None, *, repeat: bool = False
+    ) -> list[tuple[T, Tracks]]:
+        """Take in a frame's rows; gives back the frames whose time has come, with their final rows.
+
+        `found`: what the tracker was given, strong and weak (``seen_row`` of the tracks counts in it). `repeat`: the frame is an
+        exact repeat of the one before, which took no time in the scene.
+        """
         if self._frames == 0:
             return [(carried, tracks)]
+        if not repeat:
+            self._clock_s += max(pts_s - self._pts_s, LEAST_STEP_S)
+            self._pictures += 1
+        self._pts_s = pts_s
         self._join(tracks.joined.tolist())
-        self._moments.append(_Moment(carried, pts_s, tracks))
+        self._moments.append(Moment(carried, self._clock_s, tracks, Detections.empty() if found is None else found))
         columns = tracks.key, tracks.id, tracks.label, tracks.seen
         for key, number, label, seen in zip(*(column.tolist() for column in columns)):
             life = self._lives.setdefault(key, _Life())
             life.id, life.label = number or life.id, label
             life.hits += seen
+        if self._movers and found is not None and not repeat:
+            self._go_back(tracks)
         return [self._tell()] if len(self._moments) > self._frames else []
 
     def flush(self) -> list[tuple[T, Tracks]]:
         """All that is still held back: nothing will follow."""
         return [self._tell() for _ in range(len(self._moments))]
 
+    def _go_back(self, tracks: Tracks) -> None:
+        """Small things of which the way is just known: where did they come from?"""
+        seen = tracks.seen & self._small(tracks)
+        middle = (tracks.xyxy[seen, :2] + tracks.xyxy[seen, 2:]) / 2
+        for key, xy in zip(tracks.key[seen].tolist(), middle.tolist()):
+            if self._lives[key].leg.add(self._pictures, self._clock_s, *xy):
+                go_back(self._moments, key, self._known)
+
+    def _known(self, key: int) -> bool:
+        return key in self._lives and self._lives[key].id > 0
+
     def _join(self, joined: list[list[int]]) -> None:
         """What was seen under a key that proved to be another track was seen of that one."""
         for gone, goes_on in joined:
             life = self._lives.setdefault(goes_on, _Life())
-            life.hits += self._lives.pop(gone, _Life()).hits
+            other_life = self._lives.pop(gone, _Life())
+            life.hits, life.leg = life.hits + other_life.hits, other_life.leg
             for moment in self._moments:
                 other = moment.key == goes_on
                 moment.key[other & ~moment.tracks.seen & (moment.key == gone).any()] = 0  # the guess gives way
@@ -139,7 +149,7 @@ class Lookback(Generic[T]):
         self._remember(moment, found)
         return moment.carried, _in_order(final[key > 0])
 
-    def _believed(self, moment: _Moment[T]) -> Bool:
+    def _believed(self, moment: Moment[T]) -> Bool:
         """(M,) rows of tracks told in this moment or a later one, and hit often enough by now."""
         told = [m.key[m.tracks.state != TENTATIVE] for m in (moment, *self._moments)]
         often = [
@@ -148,68 +158,70 @@ class Lookback(Generic[T]):
         ]
         return np.asarray(np.isin(moment.key, np.concatenate(told)) & np.array(often, np.bool_))
 
-    def _fill(self, moment: _Moment[T], gaps: Bool) -> tuple[Bool, F32, F32]:
+    def _fill(self, moment: Moment[T], gaps: Bool) -> tuple[Bool, F32, F32]:
         """Rows between two hits: which they are, and the boxes and velocities of all rows."""
         filled = np.zeros(len(gaps), np.bool_)
         xyxy, velocity_xy = moment.tracks.xyxy.copy(), moment.tracks.velocity_xy.copy()
         small = self._small(moment.tracks) & self._movers
         for row in np.flatnonzero(gaps).tolist():
             life = self._lives[int(moment.key[row])]
-            ahead, box, pts_s = self._next_hit(moment.key[row : row + 1])
+            ahead, box, clock_s = self._next_hit(int(moment.key[row]), moment.clock_s)
             if life.box is None or box is None:
                 continue
-            step_s = pts_s - life.pts_s
-            if small[row] and (life.frames_ago + ahead > LONGEST_GAP or self._strays(life, moment.key[row], ahead)):
+            if small[row] and (
+                life.frames_ago + ahead > LONGEST_GAP or self._strays(life, int(moment.key[row]), ahead)
+            ):
                 continue
-            share = np.float32((moment.pts_s - life.pts_s) / step_s if step_s > 0 else 0.5)
-            xyxy[row] = life.box + share * (box - life.box)
-            if step_s > 0:
-                velocity_xy[row] = _way(life.box, box) / step_s
+            step_s = clock_s - life.clock_s
+            xyxy[row] = life.box + np.float32((moment.clock_s - life.clock_s) / step_s) * (box - life.box)
+            velocity_xy[row] = way(life.box, box) / step_s
             filled[row] = True
         return filled, xyxy, velocity_xy
 
-    def _strays(self, life: _Life, key: np.int64, ahead: int) -> bool:
+    def _strays(self, life: _Life, key: int, ahead: int) -> bool:
         """Whether the way through a gap to the hit `ahead` is at odds with how the thing came to it and how it goes on.
 
         With any steady acceleration the mean velocity between two hits is the mean of those at the hits.
         """
         there = self._moments[ahead - 1]
-        box = there.tracks.xyxy[there.row_of(np.array([key]), there.tracks.seen)[0]]
-        later, next_box, next_s = self._next_hit(np.array([key]), ahead)
-        if life.box is None or life.came_xy is None or next_box is None or later > LONGEST_GAP:
+        box = there.box_of(key)
+        if life.box is None or box is None:
             return False
-        step_s = there.pts_s - life.pts_s
-        if step_s <= 0 or next_s <= there.pts_s:
+        later, next_box, next_s = self._next_hit(key, there.clock_s, ahead)
+        goes_xy = life.came_xy
+        if next_box is not None and later <= LONGEST_GAP:
+            goes_xy = way(box, next_box) / (next_s - there.clock_s)
+        came_xy = goes_xy if life.came_xy is None else life.came_xy
+        if came_xy is None or goes_xy is None:
             return False
-        goes_xy = _way(box, next_box) / (next_s - there.pts_s)
-        off = _way(life.box, box) - (life.came_xy + goes_xy) / 2 * step_s
+        off = way(life.box, box) - (came_xy + goes_xy) / 2 * (there.clock_s - life.clock_s)
         return bool(np.hypot(*off) > ASTRAY_PX)
 
-    def _first_velocity(self, moment: _Moment[T], row: int) -> F32:
+    def _first_velocity(self, moment: Moment[T], row: int) -> F32:
         """Of a first hit, or the first after a long gap, the tracker knows none."""
-        _, box, pts_s = self._next_hit(moment.key[row : row + 1])
-        if box is None or pts_s <= moment.pts_s:
+        _, box, clock_s = self._next_hit(int(moment.key[row]), moment.clock_s)
+        if box is None:
             return np.asarray(moment.tracks.velocity_xy[row], np.float32)
-        return np.asarray(_way(moment.tracks.xyxy[row], box) / (pts_s - moment.pts_s), np.float32)
+        return np.asarray(way(moment.tracks.xyxy[row], box) / (clock_s - moment.clock_s), np.float32)
 
-    def _next_hit(self, key: NDArray[np.int64], after: int = 0) -> tuple[int, F32 | None, float]:
-        """Frames from `after` until track `key` (1,) is seen again, its box there and when; no box if that is not held."""
+    def _next_hit(self, key: int, since_s: float, after: int = 0) -> tuple[int, F32 | None, float]:
+        """Frames from `after` until track `key` is seen in a new picture, its box there and when; no box: not held yet."""
         for ahead, later in enumerate(itertools.islice(self._moments, after, None), 1):
-            row = int(later.row_of(key, later.tracks.seen)[0])
-            if row >= 0:
-                return ahead, later.tracks.xyxy[row], later.pts_s
+            box = later.box_of(key)
+            if box is not None and later.clock_s > since_s:
+                return ahead, box, later.clock_s
         return 0, None, 0.0
 
-    def _remember(self, moment: _Moment[T], found: Bool) -> None:
+    def _remember(self, moment: Moment[T], found: Bool) -> None:
         for life in self._lives.values():
             life.frames_ago += 1
         for row in np.flatnonzero(found).tolist():
             life, box = self._lives[int(moment.key[row])], moment.tracks.xyxy[row]
-            soon = life.frames_ago <= LONGEST_GAP and moment.pts_s > life.pts_s
-            life.came_xy = None
-            if life.box is not None and soon:
-                life.came_xy = _way(life.box, box) / (moment.pts_s - life.pts_s)
-            life.box, life.pts_s, life.frames_ago = box, moment.pts_s, 0
+            if life.box is None or moment.clock_s > life.clock_s:
+                life.came_xy = None
+                if life.box is not None and life.frames_ago <= LONGEST_GAP:
+                    life.came_xy = way(life.box, box) / (moment.clock_s - life.clock_s)
+            life.box, life.clock_s, life.frames_ago = box, moment.clock_s, 0
         for key in moment.tracks.ended.tolist():
             self._lives.pop(key, None)
 
@@ -217,11 +229,6 @@ class Lookback(Generic[T]):
     def _small(tracks: Tracks) -> Bool:
         wh = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
         return np.asarray(np.sqrt(np.maximum(wh[:, 0] * wh[:, 1], 0)) < PLAIN_PX)
-
-
-def _way(box: F32, other: F32) -> F32:
-    """From the middle of one to that of the other, px."""
-    return np.asarray((other - box).reshape(2, 2).mean(axis=0))
 
 
 def _in_order(tracks: Tracks) -> Tracks:

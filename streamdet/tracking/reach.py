@@ -11,7 +11,7 @@ from streamdet.tracking import kalman
 from streamdet.tracking.pairing import length_of, size_of
 from streamdet.types import Bool, TilePlan
 
-__all__ = ["covered", "gate_px", "in_cells", "reach_px", "top_speed"]
+__all__ = ["covered", "fits_better", "gate_px", "in_cells", "reach_px", "top_speed"]
 
 F64 = NDArray[np.float64]
 
@@ -21,6 +21,7 @@ SMALL_PX = 12.0  # what is no larger can turn up anywhere within the top speed
 SIZES_PER_S = 20.0  # what is larger moves at most this many times its own size in a second
 CELL_PX = 8
 STANDING_CELL_PX = 16
+BETTER_PX = 5.0
 
 
 def gate_px(rows: NDArray[Any], course: str = "") -> F64:
@@ -61,3 +62,15 @@ def in_cells(xy: F64, cells: Bool) -> NDArray[np.bool_]:
     """(N,) the value of the cell of 16 px in which each of (N,2) places lies."""
     at = np.clip(xy / STANDING_CELL_PX, 0, np.asarray(cells.shape[::-1]) - 1).astype(np.intp)
     return np.asarray(cells[at[:, 1], at[:, 0]])
+
+
+def fits_better(rows: NDArray[Any], found: F64) -> NDArray[np.bool_]:
+    """(N,) whether one of the `found` (D,2) lies nearer to where a track's new leg leads than any to where its old course would.
+
+    By more than what a detection's place is worth: in doubt a turn was none.
+    """
+    better = np.zeros(len(rows), np.bool_)
+    for row in np.flatnonzero(rows["trial"] > 0).tolist() if len(found) else ():
+        new, old = (length_of(found - rows[name][row]).min() for name in ("position", "old_position"))
+        better[row] = new + BETTER_PX < old
+    return better

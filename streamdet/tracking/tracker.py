@@ -35,7 +35,7 @@ from streamdet.tracking import belief, kalman, learning
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.looks import covering
 from streamdet.tracking.pairing import Seen, known_by_look, length_of, match, see, size_of
-from streamdet.tracking.reach import covered, gate_px, in_cells, reach_px
+from streamdet.tracking.reach import covered, fits_better, gate_px, in_cells, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, TrackTable, take
 from streamdet.tracking.twins import unite
@@ -221,7 +221,7 @@ class Tracker:
             seen = replace(seen, clear=seen.clear & (covering(seen.box, expected) <= 1))
         certain = np.where(rows["misses"] > 1, chance, 0.0)
 
-        straight = known & (rows["trial"] > 0)
+        straight = known & (rows["trial"] > 0) & ~fits_better(rows, seen.centre[strong])
         self._take(seen, free, straight, origin=rows["old_position"], radius=gate_px(rows, "old_"), turned_not=True)
         self._take(seen, free, known | lost, origin=predicted, radius=gate, chance=(certain, MISSED_CHANCE))
         weak = ~strong

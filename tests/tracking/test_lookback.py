@@ -99,6 +99,24 @@ def test_the_way_through_a_gap_follows_media_time() -> None:
     assert float(done[2][1].xyxy[0, 0]) == pytest.approx(20)  # half of 10 -> 30
 
 
+def test_a_repeated_frame_in_a_gap_takes_no_time() -> None:
+    frames = [rows((1, *SEEN, 10.0 * index)) for index in range(4)]
+    gap = [rows((1, *GUESS, 0.0)), rows((1, *GUESS, 0.0)), rows((1, *GUESS, 0.0))]
+    frames += [*gap, *(rows((1, *SEEN, 60.0 + 10 * index)) for index in range(4))]
+    lookback: Lookback[int] = Lookback(4, movers=True, least_hits=2)
+    done = []
+    for index, tracks in enumerate(frames):
+        done += lookback.push(index, index * DT_S, tracks, repeat=index == 5)
+    done += lookback.flush()
+    assert [float(tracks.xyxy[0, 0]) for _, tracks in done[3:8]] == pytest.approx([30, 40, 40, 50, 60])
+
+
+def test_a_gap_that_ends_off_its_course_in_a_lone_hit_is_left_open() -> None:
+    frames = of([SEEN] * 4 + [GUESS] * 3)
+    frames += [rows((1, *SEEN, 250.0))] + [rows((1, *GUESS, 250.0))] * 8
+    assert states(told(frames))[:8] == "ccccttt" + "c"
+
+
 def test_a_long_gap_of_a_small_thing_is_left_open() -> None:
     kinds = [SEEN, SEEN, *[GUESS] * (LONGEST_GAP + 1), SEEN]
     assert states(told(of(kinds), back=8)) == "cc" + "t" * (LONGEST_GAP + 1) + "c"

@@ -141,6 +141,17 @@ def test_a_struck_ball_keeps_its_id() -> None:
     assert scene.tracks.shown.id.tolist() == [1]
 
 
+def test_a_struck_ball_that_flies_on_is_not_left_for_a_hand_on_its_old_course() -> None:
+    """It falls, is struck, a hand is seen instead, and the ball is far off already; then the hand is about where it would have been."""
+    scene = Scene()
+    for k in range(10):
+        scene.see(_boxes([600, 200 + 15 * k]))
+    scene.see(_boxes([615, 310]))
+    for ball, hand in (((600, 245), None), ((595, 229), None), ((590, 214), (608, 388)), ((586, 200), None)):
+        scene.see(_boxes([ball] if hand is None else [ball, hand]))
+        assert scene.id_at(ball) == 1
+
+
 @pytest.mark.parametrize("gap_s", [0.1, 0.4, 0.9])
 def test_hidden_for_a_while_and_found_again(gap_s: float) -> None:
     scene = Scene(coast_s=0.5, relink_s=1.0, doubt=False)
