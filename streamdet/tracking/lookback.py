@@ -10,8 +10,8 @@ nobody waits, the same tracker's rows are held back for a few frames, and
 - a small thing that does not come back is not told where it might have gone: that would be a guess;
 - a small thing has to have been hit a few times more than a live one to be told at all.
 
-The tracker's rows are chosen among and joined; no box or score is changed but that of a filled gap. A track's label is the one
-known by the end of that time, and its first velocity the one that takes it to its next hit.
+The tracker's rows are chosen among and joined; no box or score is changed but that of a filled gap and of a hit on the way
+back. A track's label is the one known by the end of that time, and its first velocity the one that takes it to its next hit.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def test_a_struck_ball_keeps_its_id() -> None:
 
 
 def test_a_struck_ball_that_flies_on_is_not_left_for_a_hand_on_its_old_course() -> None:
-    """It falls, is struck, a hand is seen instead, and the ball is far off already; then the hand is about where it would have been."""
+    """It falls, is struck, a hand is seen instead; the ball is far off already when the hand is where it would have been."""
     scene = Scene()
     for k in range(10):
         scene.see(_boxes([600, 200 + 15 * k]))
