@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamdet.boxes import area, intersection
 from streamdet.types import COASTING, F32, TENTATIVE, Bool, Tracks
 
 __all__ = ["Visits", "explained", "parts", "patience_s"]
@@ -40,7 +41,6 @@ FORGIVEN_S = 2.0  # a futile look is forgotten after so long
 MOST_FUTILE = 6.0
 NEAR_SHARE = 0.25  # a moving region in a track's box grown by this share is that object ...
 SMALLEST_SHARE = 0.2  # ... unless it is so much smaller: a ball in front of a person
-
 CROWDED_SHARE = 0.1
 PART_SHARE = 0.5  # a part of an object is at most so large ...
 PART_NEAR_SHARE = 0.1  # ... and lies at most this share of the object's size outside of where that is expected
@@ -58,9 +58,9 @@ class Visits:
         self._moved_s: F64 = np.full(shape, -np.inf)
 
     def mark(self, tiles_xyxy: Any, now_s: float) -> None:
-        """These tiles are run now."""
-        for x1, y1, x2, y2 in (np.asarray(tiles_xyxy) // CELL_PX).tolist():
-            self._last_s[y1 : y2 + 1, x1 : x2 + 1] = now_s
+        """These tiles are run now; a cell partly in one is taken as seen."""
+        for x1, y1, x2, y2 in np.asarray(tiles_xyxy).tolist():
+            self._last_s[y1 // CELL_PX : -(-y2 // CELL_PX), x1 // CELL_PX : -(-x2 // CELL_PX)] = now_s
 
     def stir(self, regions: F32, now_s: float) -> None:
         """Something moves there now."""
@@ -152,11 +152,9 @@ def patience_s(tracks: Tracks, unseen_s: F64, dt_s: float, still: Bool | None = 
 
 def _crowded(xyxy: F32) -> Bool:
     """(M,) whether another box overlaps each by more than `CROWDED_SHARE` of the smaller one."""
-    low, high = np.maximum(xyxy[:, None, :2], xyxy[:, :2]), np.minimum(xyxy[:, None, 2:], xyxy[:, 2:])
-    shared = np.maximum(high - low, 0).prod(2)
+    shared, own = intersection(xyxy, xyxy), area(xyxy)
     np.fill_diagonal(shared, 0)
-    area = (xyxy[:, 2:] - xyxy[:, :2]).prod(1)
-    return np.asarray((shared > CROWDED_SHARE * np.minimum(area[:, None], area)).any(1))
+    return np.asarray((shared > CROWDED_SHARE * np.minimum(own[:, None], own)).any(1))
 
 
 def parts(regions: F32, known: F32) -> Bool:

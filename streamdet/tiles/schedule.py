@@ -25,7 +25,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.boxes import ios
+from streamdet.boxes import ios, shift
 from streamdet.config import TilesConfig
 from streamdet.tiles.collage import MOST_PIECES, MOVERS, ORDINARY, collage, fit_in_pieces, subjects
 from streamdet.tiles.cover import cover, cut, shown
@@ -264,7 +264,7 @@ class TileScheduler:
 
         And (R,) what a piece shows well enough.
         """
-        expected: F32 = tracks.xyxy + np.tile(tracks.velocity_xy * np.float32(since_s), 2)
+        expected = shift(tracks.xyxy, tracks.velocity_xy * np.float32(since_s) + np.array(motion.shift_xy, np.float32))
         regions = np.concatenate([motion.regions.reshape(-1, 4), expected.reshape(-1, 4)])
         width, height = plan.frame_wh
         seen = (regions[:, 0] < width) & (regions[:, 1] < height) & (regions[:, 2] > 0) & (regions[:, 3] > 0)

@@ -54,6 +54,13 @@ def looks(
     return ran
 
 
+def test_what_lies_beside_a_tile_was_not_seen_in_it() -> None:
+    visits = Visits((640, 480))
+    visits.mark(np.array([[0, 0, 320, 320]]), 1.0)
+    last_s = visits.last_s(boxes([300, 300, 318, 318], [322, 10, 330, 18], [10, 322, 18, 330]))
+    assert last_s.tolist() == [1.0, -np.inf, -np.inf]
+
+
 class TestPatience:
     def wait(self, *args: Any, unseen_s: float = 1.0, **kw: Any) -> float:
         return float(patience_s(track(*args, **kw), np.array([unseen_s]), 0.04)[0])

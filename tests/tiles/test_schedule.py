@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,16 @@ class TestLook:
         assert len(look(frame(0.04), motion(), NOTHING)) < 5
         assert len(look(frame(0.08), motion(state="moving"), NOTHING)) == 32
         assert len(look(frame(0.12), motion(state="exposure"), NOTHING)) < 5
+
+    def test_tracks_are_expected_where_the_camera_has_moved_the_scene(self) -> None:
+        look = scheduler(look="motion", sweep_s=1000)
+        look(frame(0.0), motion(state="first"), NOTHING)
+        pan = replace(motion(state="moving"), shift_xy=(400.0, 0.0))
+        plan = look(frame(0.04), pan, tracks([1000, 500, 1010, 510]))
+        shown = plan.xyxy[plan.why == WHY_TRACK]
+        assert len(shown) == 1
+        assert shown[0, 0] <= 1400
+        assert shown[0, 2] >= 1410
 
     def test_motion_spreads_the_first_look_over_the_sweep(self) -> None:
         look = scheduler(look="motion")
