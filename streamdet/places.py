@@ -55,7 +55,9 @@ def sources_of(uris: Sequence[str]) -> list[SourceSpec]:
     taken: set[str] = set()
     unique = []
     for spec in specs:
-        stem = as_text(spec.stream)
+        stem = re.sub(
+            r"[\x00-\x1f\x7f]", "_", as_text(spec.stream)
+        )  # a line break would cut logs and progress bars in two
         names = (stem if count == 1 else f"{stem}-{count}" for count in itertools.count(1))
         name = next(name for name in names if name not in taken)
         taken.add(name)

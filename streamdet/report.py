@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from streamdet.errors import OutputError, UsageError
 from streamdet.records import encode, frame_record
-from streamdet.types import Result
+from streamdet.types import Result, SourceInfo
 
 if TYPE_CHECKING:
     from streamdet.api import Run
@@ -25,6 +25,7 @@ __all__ = [
     "describe_bench",
     "describe_demo",
     "describe_run",
+    "expected_frames",
     "write_json",
 ]
 
@@ -84,11 +85,18 @@ class Progress:
 
         limit = self._run.config.source.max_frames
         running = self._run.assembled.pipeline.running if self._run.assembled else []
-        total = next((s.source.info.frame_count for s in running if s.name == stream), None)
+        total = next((expected_frames(s.source.info) for s in running if s.name == stream), None)
         total = min(total, limit) if total and limit else total or limit or None
         return tqdm(
             total=total, desc=stream, unit=" frames", file=sys.stderr, dynamic_ncols=True, position=len(self._bars)
         )
+
+
+def expected_frames(info: SourceInfo) -> int | None:
+    """How many frames will come, as far as that is known: Matroska and MPEG-TS do not count theirs."""
+    if info.frame_count or info.duration_s is None or info.fps is None:
+        return info.frame_count
+    return round(info.duration_s * info.fps)
 
 
 class Window:

@@ -10,6 +10,8 @@ from streamdet.cli import main
 from streamdet.config import OutputConfig
 from streamdet.errors import OutputError
 from streamdet.places import outputs_of, run_folder, sources_of
+from streamdet.report import expected_frames
+from streamdet.types import SourceInfo
 
 SCENE = ["--size", "160x120", "--seconds", "0.2", "--movers", "1", "--model", "motion"]
 
@@ -75,8 +77,10 @@ def test_a_home_is_understood_in_a_configuration(monkeypatch: pytest.MonkeyPatch
 
 
 def test_names_are_unique_and_can_be_written_whatever_the_files_are_called() -> None:
-    names = [spec.stream for spec in sources_of(["a.mp4", "b/a.mp4", "a-2.mp4", "b\udcff.mp4", "%d.mp4", "7"])]
-    assert names[:4] == ["a", "a-2", "a-2-2", "b_"]
+    names = [
+        spec.stream for spec in sources_of(["a.mp4", "b/a.mp4", "a-2.mp4", "b\udcff.mp4", "c\nd.mp4", "%d.mp4", "7"])
+    ]
+    assert names[:5] == ["a", "a-2", "a-2-2", "b_", "c_d"]
     assert len(set(names)) == len(names)
 
 
@@ -95,3 +99,14 @@ def test_a_name_that_is_no_utf8(tmp_path: Path) -> None:
     assert (stream["stream"], stream["source"]) == ("caf_", f"{tmp_path}/caf_.mp4")
     assert (tmp_path / "out/caf_.mp4").exists()
     assert json.loads((tmp_path / "out/caf_.frames.jsonl").read_text().splitlines()[0])["stream"] == "caf_"
+
+
+@pytest.mark.parametrize(
+    ("frame_count", "duration_s", "fps", "expected"),
+    [(90, 3.0, 25.0, 90), (None, 3.0, 25.0, 75), (None, None, 25.0, None)],
+)
+def test_the_progress_bar_of_a_matroska_film_knows_its_end(
+    frame_count: int | None, duration_s: float | None, fps: float, expected: int | None
+) -> None:
+    info = SourceInfo("a", "a.mkv", (64, 48), fps=fps, frame_count=frame_count, duration_s=duration_s)
+    assert expected_frames(info) == expected
