@@ -99,8 +99,8 @@ class Lookback(Generic[T]):
         return [self._tell() for _ in range(len(self._moments))]
 
     def _go_back(self, tracks: Tracks) -> None:
-        """Small things of which the way is just known: where did they come from?"""
-        seen = tracks.seen & self._small(tracks)
+        """Things of which the way is just known: where did they come from?"""
+        seen = tracks.seen
         middle = (tracks.xyxy[seen, :2] + tracks.xyxy[seen, 2:]) / 2
         for key, xy in zip(tracks.key[seen].tolist(), middle.tolist()):
             if self._lives[key].leg.add(self._pictures, self._clock_s, *xy):

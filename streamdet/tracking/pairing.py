@@ -13,7 +13,7 @@ from streamdet.tracking.looks import LEAST_PX, LEAST_SEEN_PX, LOOK, covering, lo
 from streamdet.tracking.table import LOST
 from streamdet.types import Detections, Picture
 
-__all__ = ["Seen", "length_of", "match", "may_be_one", "see", "size_of", "size_ratio"]
+__all__ = ["OTHER_CLASS", "Seen", "length_of", "match", "may_be_one", "see", "size_of", "size_ratio"]
 
 F64 = NDArray[np.float64]
 Rows = NDArray[np.intp]
@@ -106,9 +106,15 @@ def size_ratio(one: F64, other: F64) -> F64:
     return np.asarray(np.abs(np.log((one + SOFT_PX) / (other + SOFT_PX))) / np.log(LARGEST_SIZE_RATIO))
 
 
-def may_be_one(apart: F64, size: F64, other: F64, same_class: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(P,) whether two hits `apart` by :func:`size_ratio` may be one thing: a van may be a truck, but no person a ball."""
-    return np.asarray(apart < np.where(same_class | (np.maximum(size, other) < LEAST_PX), 1.0, OTHER_CLASS))
+def may_be_one(
+    apart: F64, size: F64, other: F64, same_class: NDArray[np.bool_], other_class: float
+) -> NDArray[np.bool_]:
+    """(P,) whether two hits `apart` by :func:`size_ratio` may be one thing: a van may be a truck, but no person a ball.
+
+    Those of different classes at most `other_class` apart (0: never), unless both are small: these are often named wrongly.
+    """
+    small = (np.maximum(size, other) < LEAST_PX) & (other_class > 0)
+    return np.asarray(apart < np.where(same_class | small, 1.0, other_class))
 
 
 def match(
@@ -119,12 +125,13 @@ def match(
     *,
     origin: F64,
     radius_px: F64,
-    same_label: bool,
+    other_class: float = OTHER_CLASS,
     chance: tuple[F64, float] | None = None,
 ) -> tuple[Rows, Rows]:
     """Pair the tracks `which` with the detections `free`, each within `radius_px` of its `origin` (both per `which`).
 
     Args:
+        other_class: as for :func:`may_be_one`.
         chance: unexplained detections per px^2 round each of `which`, and how many of them may be expected nearer
             than a detection for it still to be believed. What overlaps the track's own box is believed anyway.
 
@@ -138,9 +145,7 @@ def match(
     size = size_of(tracks["wh"][row])
     apart = size_ratio(size, seen.size[column])
     same_class = tracks["label"][row] == seen.label[column]
-    possible = may_be_one(apart, size, seen.size[column], same_class)
-    if same_label:
-        possible &= same_class
+    possible = may_be_one(apart, size, seen.size[column], same_class, other_class)
     if chance is not None:
         possible &= (chance[0][i] * np.pi * distance**2 <= chance[1]) | (distance < size / 2)
     overlap = _diou(origin[i], tracks["wh"][row], seen.centre[column], seen.wh[column])

@@ -36,7 +36,7 @@ def closest_approach(old: F64, old_velocity: F64, new: F64, new_velocity: F64, g
 
 
 def relink(
-    tracks: NDArray[Any], lost: Rows, new: Rows, *, longest_s: float, max_speed_px_s: float, same_label: bool
+    tracks: NDArray[Any], lost: Rows, new: Rows, *, longest_s: float, max_speed_px_s: float, other_class: float
 ) -> tuple[Rows, Rows]:
     """Pair rows `lost` (not hit now) with rows `new` (just worth confirming). Returns lost rows, new rows."""
     none = np.zeros(0, np.intp)
@@ -56,9 +56,7 @@ def relink(
     apart = size_ratio(size, other)
     same_class = a["label"] == b["label"]
     possible = (gap > -STRAYED_S) & (distance <= radius) & (needed <= max_speed_px_s * np.abs(gap) + size)
-    possible &= may_be_one(apart, size, other, same_class)
-    if same_label:
-        possible &= same_class
+    possible &= may_be_one(apart, size, other, same_class, other_class)
     strange = strangeness(a["look"], b["look"])
     possible &= strange < 1
     cost = (

@@ -34,7 +34,7 @@ from streamdet.config import TrackerConfig
 from streamdet.tracking import belief, kalman, learning
 from streamdet.tracking.clutter import ClutterMap
 from streamdet.tracking.looks import covering
-from streamdet.tracking.pairing import Seen, known_by_look, length_of, match, see, size_of
+from streamdet.tracking.pairing import OTHER_CLASS, Seen, known_by_look, length_of, match, see, size_of
 from streamdet.tracking.reach import covered, fits_better, gate_px, in_cells, reach_px
 from streamdet.tracking.relink import relink
 from streamdet.tracking.table import LOST, TrackTable, take
@@ -81,6 +81,8 @@ class Tracker:
         self._config = config
         self._doubts = movers if config.doubt is None else config.doubt
         self._wary = wary
+        # What moves is often given a wrong class: that is nothing to tell two movers apart by.
+        self._other_class = 0.0 if not config.class_agnostic else 1.0 if self._doubts else OTHER_CLASS
         self._threshold = threshold
         self._strong = threshold if config.high_score is None else config.high_score
         self._table = TrackTable()
@@ -261,7 +263,7 @@ class Tracker:
             np.flatnonzero(free),
             origin=origin[which],
             radius_px=radius[which],
-            same_label=not self._config.class_agnostic,
+            other_class=self._other_class,
             chance=None if chance is None else (chance[0][which], chance[1]),
         )
         if not len(row):
@@ -308,7 +310,7 @@ class Tracker:
             worthy,
             longest_s=self._config.coast_s + self._config.relink_s,
             max_speed_px_s=self._config.max_speed_px_s,
-            same_label=not self._config.class_agnostic,
+            other_class=self._other_class,
         )
         joined = np.stack([rows["key"][new], rows["key"][old]], axis=1)
         if len(worthy):

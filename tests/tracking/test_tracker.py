@@ -464,6 +464,15 @@ def test_memory_is_bounded() -> None:
     assert len(tracker._table) == 0
 
 
+def test_a_mover_keeps_its_id_whatever_its_class_is_said_to_be() -> None:
+    """The classes of movers are told by a glance: a streak is a bird now and a ball then."""
+    scene = Scene()
+    for k in range(12):
+        streak = k >= 6
+        scene.see(_boxes([100 + 30 * k, 200], size=(40, 28) if streak else 10, score=0.9, label=int(streak)))
+    assert scene.tracks.shown.id.tolist() == [1]
+
+
 def test_a_person_behind_another_does_not_go_on_as_the_ball_that_flies_out_there() -> None:
     scene = Scene(doubt=False)
     for _ in range(20):
