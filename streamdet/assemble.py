@@ -35,6 +35,7 @@ __all__ = [
     "SourceSpec",
     "assemble",
     "find_model",
+    "frames_held",
     "looks_at_motion",
     "make_detector",
     "make_line",
@@ -44,7 +45,8 @@ __all__ = [
     "sources_of",
 ]
 
-LOOK_BACK = 6  # frames after which a recording's tracks are told
+LOOK_BACK, LOOK_BACK_S = 6, 0.2  # after so many frames and so long a recording's tracks are told
+HIGHEST_FPS = 120.0  # of a recording that is looked back over as long as others: frames take memory
 HITS_MORE = 2  # hits that a small thing must have had by then, beyond those that confirm a track
 MOST_IN_FRAME, MOST_IN_STILL = 1_000, 100_000  # detections; a city from above has more than a frame of film
 MOTION_THRESHOLD = 0.3  # strength from which a moving region counts with `--model motion`
@@ -330,7 +332,8 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
     if info.frame_wh is not None:  # a mistake is told before any output is opened
         keep_mask(info.frame_wh, config.tiles, np.zeros((0, 4), np.float32))
     rules = config.rules
-    held = LOOK_BACK if config.tracker.look_back is None else config.tracker.look_back
+    usual = frames_held(info.fps)
+    held = usual if config.tracker.look_back is None else config.tracker.look_back
     movers = looks_at_motion(detector) if config.tracker.doubt is None else config.tracker.doubt
     return Line(
         motion_model=gpu_motion(config, packer) or MotionModel(config.motion),
@@ -345,7 +348,10 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
             wary=0.0 if detector.input is None else WARY_OF_NETWORKS,
         ),
         lookback=Lookback(
-            0 if info.live or still else held, movers=movers, least_hits=config.tracker.confirm_hits + HITS_MORE
+            0 if info.live or still else held,
+            movers=movers,
+            least_hits=config.tracker.confirm_hits + HITS_MORE,
+            longest_gap=usual,
         ),
         rules=RulesEngine(rules, labels=detector.labels, stream=info.stream),
         keep=lambda frame_wh, xyxy: keep_mask(frame_wh, config.tiles, xyxy),
@@ -355,6 +361,11 @@ def make_line(config: Config, detector: Detector, info: SourceInfo, *, still: bo
         free=gpu_freeing(packer),
         painter=Painter(config.draw, labels=detector.labels, zones=rules.zones, lines=rules.lines),
     )
+
+
+def frames_held(fps: float | None) -> int:
+    """How many frames a recording of that rate (None: not known) is looked back over, unless told otherwise."""
+    return max(LOOK_BACK, round(LOOK_BACK_S * min(fps or 0.0, HIGHEST_FPS)))
 
 
 def looks_at_motion(detector: Detector) -> bool:

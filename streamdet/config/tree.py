@@ -127,7 +127,7 @@ class TrackerConfig(Node, frozen=True):
     max_speed_px_s: Positive = 6000.0
     class_agnostic: bool = True
     look_back: Count | None = (
-        None  # frames after which a recording's tracks are told; None: 6; a live stream's: at once
+        None  # frames after which a recording's tracks are told; None: 0.2 s, at least 6; a live stream's: at once
     )
     doubt: bool | None = (
         None  # show small things only while believed to be movers; None: if the detector looks at motion

@@ -35,7 +35,7 @@ T = TypeVar("T")
 Bool = NDArray[np.bool_]
 Rows = NDArray[np.intp]
 
-LONGEST_GAP = 6  # frames without a hit that are filled for a small thing
+LONGEST_GAP = 6  # frames from one hit to the next between which a small thing is told, at usual rates
 LEAST_STEP_S = 1e-3  # between two pictures, whatever their time stamps say
 ASTRAY_PX = 28.0  # a gap whose ends' velocities lead so far past each other is no flight: left open
 
@@ -58,12 +58,13 @@ class Lookback(Generic[T]):
     """Holds back `frames` frames (0: none). One per stream; `carried` is what belongs to a frame, given back untouched.
 
     `movers`: as for :class:`streamdet.tracking.Tracker`; things that show what they are by their looks are told as the tracker
-    told them, but for their first hits and short gaps. `least_hits`: of movers.
+    told them, but for their first hits and short gaps. `least_hits`, and `longest_gap` in frames: of movers.
     """
 
-    def __init__(self, frames: int, *, movers: bool, least_hits: int = 5) -> None:
+    def __init__(self, frames: int, *, movers: bool, least_hits: int = 5, longest_gap: int = LONGEST_GAP) -> None:
         self._frames = frames
         self._movers = movers
+        self._longest_gap = longest_gap
         self._least_hits = least_hits if movers else 1
         self._moments: deque[Moment[T]] = deque()
         self._lives: dict[int, _Life] = {}
@@ -130,7 +131,7 @@ class Lookback(Generic[T]):
         found = believed & tracks.seen
         filled, xyxy, velocity_xy = self._fill(moment, believed & ~tracks.seen)
         for row in np.flatnonzero(found).tolist():
-            if lives[row].box is None or lives[row].frames_ago >= LONGEST_GAP:
+            if lives[row].box is None or lives[row].frames_ago >= self._longest_gap:
                 velocity_xy[row] = self._first_velocity(moment, row)
         kept = believed & ~found & ~filled & (tracks.state == COASTING) & ~(self._small(tracks) & self._movers)
         state = np.where(found, CONFIRMED, np.where(filled | kept, COASTING, TENTATIVE)).astype(np.uint8)
@@ -169,7 +170,7 @@ class Lookback(Generic[T]):
             if life.box is None or box is None:
                 continue
             if small[row] and (
-                life.frames_ago + ahead > LONGEST_GAP or self._strays(life, int(moment.key[row]), ahead)
+                life.frames_ago + ahead > self._longest_gap or self._strays(life, int(moment.key[row]), ahead)
             ):
                 continue
             step_s = clock_s - life.clock_s
@@ -189,7 +190,7 @@ class Lookback(Generic[T]):
             return False
         later, next_box, next_s = self._next_hit(key, there.clock_s, ahead)
         goes_xy = life.came_xy
-        if next_box is not None and later <= LONGEST_GAP:
+        if next_box is not None and later <= self._longest_gap:
             goes_xy = way(box, next_box) / (next_s - there.clock_s)
         came_xy = goes_xy if life.came_xy is None else life.came_xy
         if came_xy is None or goes_xy is None:
@@ -219,7 +220,7 @@ class Lookback(Generic[T]):
             life, box = self._lives[int(moment.key[row])], moment.tracks.xyxy[row]
             if life.box is None or moment.clock_s > life.clock_s:
                 life.came_xy = None
-                if life.box is not None and life.frames_ago <= LONGEST_GAP:
+                if life.box is not None and life.frames_ago <= self._longest_gap:
                     life.came_xy = way(life.box, box) / (moment.clock_s - life.clock_s)
             life.box, life.clock_s, life.frames_ago = box, moment.clock_s, 0
         for key in moment.tracks.ended.tolist():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from streamdet.assemble import LOOK_BACK
+from streamdet.assemble import frames_held
 from streamdet.config import Config, with_values
 from streamdet.inputspec import InputSpec
 from streamdet.scoring.evaluate import evaluate
@@ -128,16 +128,21 @@ def run_once(config: Config, trial: Trial, *, frames: int, seconds: float, first
     run = Run(with_values(config, values))
     stopped = False
     times: list[float] = []
+    stamps: list[float] = []
     tiles: list[tuple[int, int]] = []
     for result in run:
         times.append(time.perf_counter())
+        stamps.append(result.frame.pts_s)
         tiles.append((result.tiles.slots, result.tiles.of) if result.tiles is not None else (0, 0))
         if times[-1] - times[0] > seconds and len(times) > WARM_UP + 4:
             stopped = True
             run.stop()
     assert run.assembled is not None
-    held = 0 if stopped or run.assembled.specs[0].still else config.tracker.look_back
-    trial.fps.append(steady_fps(times, LOOK_BACK if held is None else held) or run.summary["streams"][0]["fps"])
+    media_s = stamps[-1] - stamps[0] if stamps else 0.0
+    usual = frames_held((len(stamps) - 1) / media_s if media_s > 0 else None)
+    held = usual if config.tracker.look_back is None else config.tracker.look_back
+    held = 0 if stopped or run.assembled.specs[0].still else held
+    trial.fps.append(steady_fps(times, held) or run.summary["streams"][0]["fps"])
     if first:
         trial.frames = len(times)
         later = np.array(tiles[min(WARM_UP, max(0, len(times) - 3)) :], np.float64).reshape(-1, 2)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from streamdet.assemble import frames_held
 from streamdet.tracking.lookback import LONGEST_GAP, Lookback
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, Tracks
 
@@ -122,6 +123,12 @@ def test_a_long_gap_of_a_small_thing_is_left_open() -> None:
     assert states(told(of(kinds), back=8)) == "cc" + "t" * (LONGEST_GAP + 1) + "c"
 
 
+def test_at_a_high_rate_gaps_of_more_frames_are_filled() -> None:
+    kinds = [SEEN, SEEN, SEEN, *[GUESS] * 9, SEEN, SEEN]
+    assert states(told(of(kinds), back=12)) == "ccc" + "t" * 9 + "cc"
+    assert states(told(of(kinds), back=12, longest_gap=12)) == "ccc" + "g" * 9 + "cc"
+
+
 def along(places, kinds) -> list[Tracks]:
     return [rows((1, *kind, x)) for x, kind in zip(places, kinds)]
 
@@ -204,3 +211,7 @@ def test_without_looking_back_everything_comes_at_once_as_it_is() -> None:
     tracks = of([FIRST])[0]
     assert lookback.push("it", 0.0, tracks) == [("it", tracks)]
     assert lookback.flush() == []
+
+
+def test_a_recording_is_looked_back_over_for_as_long_whatever_its_rate() -> None:
+    assert [frames_held(fps) for fps in (None, 5.0, 25.0, 29.97, 50.0, 59.94, 240.0)] == [6, 6, 6, 6, 10, 12, 24]
