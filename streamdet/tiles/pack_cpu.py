@@ -13,6 +13,7 @@ For one output pixel of one tile, in real numbers (`streamdet.tiles.sample` says
 The code computes this in float32, except that crops of more than `FLOAT_PX` px that are scaled (a coarse tile over a
 whole large frame) are sampled in 8 bits, within 2 grey levels; of a picture that is read in windows, from its overview, which is
 the same area mean taken in two steps (a box that fills less than two overview px per output px is read in full).
+Plain colours in bytes are computed in 8 bits throughout (`streamdet.tiles.pack_bytes`), within 3 grey levels.
 Work and memory are those of the tiles given: nothing here touches the rest of the frame, nor makes its BGR.
 """
 
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.inputspec import InputSpec
+from streamdet.tiles.pack_bytes import ByteWriter
 from streamdet.tiles.sample import FLOAT_PX, float_crop, sample
 from streamdet.types import F32, U8, Frame, Matrix, Motion, Picture, TileBatch, TilePlan
 
@@ -81,6 +83,12 @@ class CpuPacker:
         self._sampled: dict[int, F32] = {}  # by id of the plane, within one tile
         self._idle, self._idle_most = 0, 0
         self._direct = spec.layout == "nchw" and spec.dtype == "float32"
+        plain = [(channel.what, channel.offset) for channel in self._channels]
+        named = "".join(channel.what for channel in self._channels)
+        whole = all(spec.affine(index) == (1.0, 0.0) for index in range(len(plain))) and spec.layout == "nhwc"
+        plain_colours = named in ("rgb", "bgr") and spec.history == 0 and spec.dtype == "uint8" and whole
+        self._bytes = named if plain_colours else None  # colours that `pack_bytes` writes, in order
+        self._writer = ByteWriter()
         self._pad = [
             0.0 if channel.signed else gain * spec.pad_value + offset
             for channel, (gain, offset) in zip(self._channels, map(spec.affine, range(len(self._channels))))
@@ -93,22 +101,57 @@ class CpuPacker:
         ends = np.searchsorted(tiles.slot_rows, np.arange(tiles.slots), side="right").tolist()
         first = 0
         for slot, last in enumerate(ends):
-            planes = data[slot] if self._direct else self._planes
-            if last - first > 1 or any(corners[first]):
-                for plane, pad in zip(planes, self._pad):
-                    plane[:] = pad
+            pieces = []
             for row in range(first, last):
-                (x, y), box = corners[row], boxes[row]
-                width, height = (max(1, round((box[2 + i] - box[i]) * scales[row][i])) for i in (0, 1))
-                self._fill(planes[:, y : y + height, x : x + width], motion, tuple(box))
-            if last - first == 1 and not any(corners[first]):
-                for plane, pad in zip(planes, self._pad):
-                    plane[:height, width:] = pad
-                    plane[height:] = pad
+                box = boxes[row]
+                wh = tuple(max(1, round((box[2 + i] - box[i]) * scales[row][i])) for i in (0, 1))
+                pieces.append((tuple(corners[row]), wh, tuple(box)))
             first = last
+            if self._bytes is not None:
+                self._pack_bytes(data[slot], pieces, motion)
+                continue
+            planes = data[slot] if self._direct else self._planes
+            self._pack_planes(planes, pieces, motion)
             if not self._direct:
                 self._convert(planes, data[slot])
         return TileBatch(data, tiles, frame, motion)
+
+    def _pack_planes(self, planes: F32, pieces: list[Any], motion: Motion) -> None:
+        """`pieces`: corner in the input, (width, height) there, box in the frame."""
+        alone = len(pieces) == 1 and not any(pieces[0][0])
+        if not alone:
+            for plane, pad in zip(planes, self._pad):
+                plane[:] = pad
+        for (x, y), (width, height), box in pieces:
+            self._fill(planes[:, y : y + height, x : x + width], motion, box)
+        if alone:
+            width, height = pieces[0][1]
+            for plane, pad in zip(planes, self._pad):
+                plane[:height, width:] = pad
+                plane[height:] = pad
+
+    def _pack_bytes(self, out: U8, pieces: list[Any], motion: Motion) -> None:
+        """The same for plain colours in bytes, (h, w, 3) `out`."""
+        if sum(width * height for _, (width, height), _ in pieces) < out.shape[0] * out.shape[1]:
+            out[:] = min(max(round(self.spec.pad_value), 0), 255)
+        for (x, y), (width, height), box in pieces:
+            target = out[y : y + height, x : x + width]
+            if not self._write_bytes(target, box):
+                planes = self._planes[:, :height, :width]
+                self._fill(planes, motion, box)
+                np.copyto(target, np.rint(planes).clip(0, 255).transpose(1, 2, 0), casting="unsafe")
+
+    def _write_bytes(self, target: U8, box: Box) -> bool:
+        assert self._bytes is not None
+        picture = self._pictures[-1]
+        if picture.chroma is None:
+            crop = _bgr_crop(picture, box, (target.shape[1], target.shape[0]))
+            self._writer.write_bgr(target, crop, swapped=self._bytes == "rgb")
+            return True
+        slope, black = luma_row(picture.full_range)
+        rows = colour_rows(picture.matrix, picture.full_range)
+        mixed = [(slope, *rows[what], -slope * black - 128 * sum(rows[what])) for what in self._bytes]
+        return self._writer.write_yuv(target, picture, box, np.asarray(mixed, np.float32))
 
     def _remember(self, frame: Frame, motion: Motion) -> None:
         now = frame.stream, frame.epoch, frame.index, frame.wh

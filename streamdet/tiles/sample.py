@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from streamdet.types import F32
 
-__all__ = ["FLOAT_PX", "by_area", "float_crop", "sample"]
+__all__ = ["FLOAT_PX", "by_area", "float_crop", "same_size", "sample"]
 
 FLOAT_PX = 1 << 20
 """Crops of at most this many px are resampled in float (exact); larger ones in 8 bits, so no large float copy exists."""
@@ -31,6 +31,12 @@ _SAME = 1e-3  # output px: sizes that differ by less are the same size
 def by_area(scale_xy: tuple[float, float]) -> bool:
     """Whether a plane scaled so is averaged rather than interpolated."""
     return max(scale_xy) < 1 and min(scale_xy) < 0.5
+
+
+def same_size(crop: NDArray[Any], size: tuple[int, int], scale_xy: tuple[float, float]) -> bool:
+    """Whether `crop` so scaled fills `size` (width, height) and no edge falls between samples."""
+    have = crop.shape[1], crop.shape[0]
+    return all(abs(have[i] * scale_xy[i] - size[i]) < _SAME for i in (0, 1))
 
 
 def float_crop(crop: NDArray[Any], scale_xy: tuple[float, float]) -> NDArray[Any]:
@@ -53,7 +59,7 @@ def sample(
     """
     size = out.shape[1], out.shape[0]
     have = crop.shape[1], crop.shape[0]
-    if shift_xy == (0.0, 0.0) and all(abs(have[i] * scale_xy[i] - size[i]) < _SAME for i in (0, 1)):
+    if shift_xy == (0.0, 0.0) and same_size(crop, size, scale_xy):
         if have == size:
             np.copyto(out, crop)
         else:
