@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from streamdet.boxes import nms
 from streamdet.config import ModelConfig
 from streamdet.detectors.backend import Backend, joined
-from streamdet.detectors.choose import choose, make_backend, thread_count
+from streamdet.detectors.choose import Choice, choose, make_backend, thread_count
 from streamdet.detectors.classes import ClassMap, map_classes
-from streamdet.detectors.decode.layout import Candidates
+from streamdet.detectors.decode.layout import Candidates, Raw
 from streamdet.detectors.decode.prototypes import draw_masks
 from streamdet.detectors.sniff import ModelSpec, noise, sniff
 from streamdet.detectors.spec import ModelFile, read_model
+from streamdet.errors import ModelError
 from streamdet.inputspec import InputSpec
 from streamdet.types import F32, Detections, TileBatch, TilePlan
 
@@ -60,8 +61,7 @@ class NetworkDetector:
         with contextlib.ExitStack() as stack:
             choice = choose(self._config, self._file)
             backend = stack.enter_context(make_backend(choice, self._file, thread_count(self._config)))
-            sample = next((dict(raw) for _, _, raw in backend.infer(noise(self._file))), {})
-            spec = sniff(self._file, sample)
+            spec = sniff(self._file, self._sample(choice, backend))
             spec = replace(spec, input=backend.wants(spec.input))
             self._classes = map_classes(spec.labels, self._config, spec.threshold, usual=spec.family.threshold)
             self._backend, self._spec = backend, spec
@@ -73,6 +73,16 @@ class NetworkDetector:
     ) -> None:
         self._backend = None
         self._stack.close()
+
+    def _sample(self, choice: Choice, backend: Backend) -> Raw:
+        """Answers to noise. OpenVINO would compile the network for it in a form that is used no more: twice the time."""
+        if choice.backend == "openvino":
+            try:
+                with make_backend(Choice("onnxruntime"), self._file, 1) as known:
+                    return _answer(known, self._file)
+            except ModelError as error:
+                _LOG.debug("%s", error)
+        return _answer(backend, self._file)
 
     @property
     def spec(self) -> ModelSpec:
@@ -217,6 +227,12 @@ class NetworkDetector:
         if found.mixed is None:
             return rows
         return replace(rows, masks=draw_masks(found.mixed, xyxy, found.tile, tiles))
+
+
+def _answer(backend: Backend, file: ModelFile) -> Raw:
+    return next(
+        ({name: np.array(array) for name, array in raw.items()} for _, _, raw in backend.infer(noise(file))), {}
+    )
 
 
 def moved(found: Candidates, by: int) -> Candidates:

@@ -83,6 +83,7 @@ class OpenVinoBackend:
         self._arithmetic = arithmetic
         self._step = file.picture.shape[0] or 1
         self._core: Any = None
+        self._read: Any = None  # the file as it is
         self._models: dict[tuple[Any, ...], _Compiled] = {}  # by input type, shape and width
         self._bytes: InputSpec | None = None  # how a picture in bytes is normalised
         self._version = ""
@@ -108,7 +109,7 @@ class OpenVinoBackend:
             for request in compiled.requests:
                 request.cancel()
         self._models.clear()
-        self._core = None
+        self._core = self._read = None
 
     def wants(self, spec: InputSpec) -> InputSpec:
         """Pictures in bytes, where a float picture holds nothing more: a plain one of three colours."""
@@ -186,7 +187,9 @@ class OpenVinoBackend:
         import openvino.properties as properties
         from openvino.properties import hint
 
-        model = self._core.read_model(str(self._file.path))
+        if self._read is None:
+            self._read = self._core.read_model(str(self._file.path))
+        model = self._read.clone()
         last = self._file.nhwc or self._takes_bytes(dtype)
         width, height = (shape[2], shape[1]) if last else (shape[3], shape[2])
         beside = extra_inputs(self._file.extra, (width, height), self._step)

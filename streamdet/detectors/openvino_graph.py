@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,34 +148,47 @@ def _folded(model: Any, picture: Any) -> _Folded | None:
 
 def _moved(source: Any, picture: Any) -> tuple[int, list[tuple[int, int, int]]] | None:
     """Which px of a block of the picture each channel of `source` shows: seen by sending numbered px through."""
-    import openvino
-
     if not _only_moves(source.get_node(), picture):
         return None
-    _, channels, height, width = shape = tuple(picture.get_output_shape(0))
-    count, planes, rows, columns = tuple(source.get_shape()) if len(source.get_shape()) == 4 else (0, 0, 0, 0)
-    block = height // rows if rows else 0
-    if (
-        count != shape[0]
-        or block < 2
-        or (rows * block, columns * block, planes) != (height, width, channels * block**2)
-    ):
+    picture_shape, shape = tuple(picture.get_output_shape(0)), tuple(source.get_shape())
+    if len(shape) != 4 or not shape[2]:
         return None
-    if channels * height * width > 1 << 24:  # numbers f32 tells apart
+    batch, channels, height, width = picture_shape
+    block = height // shape[2]
+    if block < 2 or (batch, channels * block**2, height, width) != (*shape[:2], shape[2] * block, shape[3] * block):
         return None
-    numbers = np.arange(channels * height * width, dtype=np.float32).reshape(1, channels, height, width)
-    out = openvino.Tensor(np.zeros((count, planes, rows, columns), np.float32))
-    given = openvino.Tensor(np.repeat(numbers, count, axis=0))
-    if not openvino.Model([source], [picture], "moves").evaluate([out], [given]):
+    sent = _sent_through(source, picture, block)
+    if sent is None:
         return None
+    given, shown = sent
+    height, width = given.shape[2:]
     places = []
-    for plane in np.asarray(out.data)[0]:
+    for plane in shown[0]:
         channel, rest = divmod(int(plane[0, 0]), height * width)
         y, x = divmod(rest, width)
-        if y >= block or x >= block or not np.array_equal(plane, numbers[0, channel, y::block, x::block]):
+        if y >= block or x >= block or not np.array_equal(plane, given[0, channel, y::block, x::block]):
             return None
         places.append((channel, y, x))
     return block, places
+
+
+def _sent_through(source: Any, picture: Any, block: int) -> tuple[F32, F32] | None:
+    """Px that bear their numbers, and what `source` makes of them: in a small picture, if it takes one (the shape is known)."""
+    import openvino
+
+    batch, channels = tuple(picture.get_output_shape(0))[:2]
+    model = openvino.Model([source], [picture], "moves").clone()
+    with contextlib.suppress(RuntimeError):
+        model.reshape([batch, channels, block * 6, block * 8])
+    if list(model.outputs[0].partial_shape.get_min_shape()) != [batch, channels * block**2, 6, 8]:
+        model = openvino.Model([source], [picture], "moves")
+    _, _, height, width = tuple(model.inputs[0].shape)
+    if channels * height * width > 1 << 24:  # numbers that f32 tells apart
+        return None
+    numbers = np.arange(channels * height * width, dtype=np.float32).reshape(1, channels, height, width)
+    out = openvino.Tensor(np.zeros(tuple(model.outputs[0].shape), np.float32))
+    model.evaluate([out], [openvino.Tensor(np.repeat(numbers, batch, axis=0))])
+    return numbers, np.asarray(out.data)
 
 
 def _only_moves(node: Any, picture: Any) -> bool:
