@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -17,6 +18,7 @@ from streamdet.errors import (
     EXIT_INTERRUPTED,
     DependencyError,
     OutputClosed,
+    OutputError,
     StreamdetError,
     redact,
 )
@@ -33,10 +35,20 @@ log = logging.getLogger("streamdet")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code (0 done, 2 usage, 3 start-up failed, 4 stream lost, 130 interrupted)."""
+    _fill_standard_streams()
     try:
         return _main(_parser().parse_args(argv))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _fill_standard_streams() -> None:
+    """Who starts us with one of them closed (``2>&-``) must not find what libraries say in the first file we open."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(number)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def _main(arguments: argparse.Namespace) -> int:
@@ -50,7 +62,9 @@ def _main(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a damaged file is told in one sentence
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
-        return command(arguments)
+        code = command(arguments)
+        sys.stdout.flush()
+        return code
     except OutputClosed:  # `streamdet ... | head`: the reader has had enough
         return EXIT_DONE
     except StreamdetError as error:
@@ -60,6 +74,12 @@ def _main(arguments: argparse.Namespace) -> int:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_DONE
+    except OSError as error:  # a full disk behind `> file`; what else fails on a disk was told as a StreamdetError
+        if error.errno != errno.ENOSPC:
+            raise
+        print(f"streamdet: cannot write standard output: {error.strerror}; make room there", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still to be flushed at exit would fail again
+        return OutputError.exit_code
 
 
 def _check_opencv() -> None:

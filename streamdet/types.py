@@ -165,12 +165,6 @@ class Motion:
         """Y(t) - Y(t-1), signed, (h,w) i16 of the int box `xyxy` inside the frame (None: all of it). 0 if unknown."""
         return _signed(self.luma, self.previous, xyxy)
 
-    def previous_difference(self, xyxy: Sequence[int] | None = None) -> I16:
-        """Y(t-1) - Y(t-2), as :meth:`difference`."""
-        if self.previous is None:
-            return _signed(self.luma, None, xyxy)
-        return _signed(self.previous, self.before_previous, xyxy)
-
     def background_difference(self, xyxy: Sequence[int] | None = None) -> I16:
         """Y(t) - background, as :meth:`difference`."""
         return _signed(self.luma, self.background, xyxy)

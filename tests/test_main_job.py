@@ -244,6 +244,25 @@ def test_a_mistake_is_one_sentence(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_closed_standard_stream_is_nobodys_harm(closed: str, tmp_path: Path) -> None:
+    """As some cron jobs and daemons start their programs: a log must not end up in the first file that is opened."""
+    run = f"{sys.executable} -m streamdet.cli run demo --model motion --set source.demo_size=320x240 --max-frames 3 -v"
+    done = subprocess.run(["bash", "-c", f"{run} --output out {closed}"], cwd=tmp_path, timeout=60, check=False)
+    assert done.returncode == 0
+    rows = (tmp_path / "out" / "demo.frames.jsonl").read_text().splitlines()
+    assert [json.loads(row)["frame"] for row in rows] == [0, 1, 2]
+
+
+def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        words = [sys.executable, "-m", "streamdet.cli", "models"]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, env=environment, check=False)
+    assert done.returncode == 3
+    assert done.stderr == "streamdet: cannot write standard output: No space left on device; make room there\n"
+
+
 def test_the_source_is_never_overwritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

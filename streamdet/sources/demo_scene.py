@@ -112,10 +112,6 @@ class Scene:
         self._draw_board(time_s)
         return self._with_noise(index)
 
-    def render(self, index: int) -> U8:
-        """Frame `index` as (H,W,3) u8 BGR."""
-        return self.picture(index).bgr
-
     def _light(self, time_s: float) -> U8:
         """Grey level -> grey level under the slowly drifting light of that moment, less the pedestal."""
         gain = 1 + 0.035 * math.sin(2 * math.pi * time_s / 13 + 0.4) + 0.012 * math.sin(2 * math.pi * time_s / 4.7)
