@@ -192,8 +192,11 @@ def _with_details(whole: Shapes, found: I64, glances: list[Glance], limit_px: fl
     pool = np.array([glance.sheet.pool for glance in glances], np.float32)[found[of]]
     one, size = np.ones(len(of), np.float32), area.astype(np.float32) * pool**2
     xyxy = np.concatenate([box[:, :2], box[:, :2] + box[:, 2:]], 1).astype(np.float32) * pool[:, None]
+    xyxy += whole.xyxy[of][:, [0, 1, 0, 1]]
     details = Shapes(
-        xyxy=(xyxy + whole.xyxy[of][:, [0, 1, 0, 1]]).astype(np.float32),
+        xyxy=np.concatenate(
+            [xyxy[:, :2], np.minimum(xyxy[:, 2:], whole.xyxy[of][:, 2:])], 1
+        ),  # a last pixel may be partial
         area=size,
         core=size,
         contrast=peak.astype(np.float32),

@@ -47,6 +47,22 @@ def test_nothing_moves_in_a_noisy_still_scene(sigma: float) -> None:
     assert found[-1].noise == pytest.approx(sigma * np.sqrt(2), abs=0.25 + 0.1 * sigma)
 
 
+def test_regions_stay_inside_a_picture_whose_sides_are_odd() -> None:
+    """Large groups are looked at in squares of 4 px, of which the last may be cut off by the picture's edge."""
+    random, model, wh = np.random.default_rng(1), MotionModel(), (641, 361)
+    scene = random.integers(0, 255, wh[::-1]).astype(np.uint8)
+    details = 0
+    for i in range(30):
+        picture = scene.copy()
+        flicker = (random.random(wh[::-1]) < 0.02) & (np.arange(wh[1])[:, None] > 300)
+        picture[flicker] = 255 - picture[flicker]
+        regions = model(frame(picture, i)).regions
+        assert ((regions >= 0) & (regions <= [*wh, *wh])).all(), i
+        assert (regions[:, 2:] > regions[:, :2]).all()
+        details += len(regions) > 1
+    assert details
+
+
 @pytest.mark.parametrize("radius", [1.0, 2.0, 4.0, 8.0])
 def test_a_mover_is_one_region_at_its_present_place(radius: float) -> None:
     picture, model = texture(WH, low=70, high=110), MotionModel()
