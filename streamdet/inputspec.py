@@ -69,6 +69,7 @@ class InputSpec:
         pad_value: grey level of what a letterboxed tile does not cover (signed channels: 0).
         stretch: a tile fills the whole input, its aspect ratio be what it may (else letterboxed, top-left).
         layout, dtype: of the tensor. uint8 is rounded and saturated.
+        signed_zero: of a uint8 tensor with signed channels: these hold grey levels, and this one means no difference (128).
         batch: fixed batch size of the file, None if any number of tiles may be fed at once.
         stride: a size chosen by us must be a multiple of it.
 
@@ -88,6 +89,7 @@ class InputSpec:
     dtype: Literal["float32", "float16", "uint8"] = "float32"
     batch: int | None = None
     stride: int = 32
+    signed_zero: int = 0
 
     def __post_init__(self) -> None:
         if not self.channels:
@@ -102,7 +104,8 @@ class InputSpec:
             raise ModelError(f"mean {self.mean} and std {self.std} must be finite and std not 0")
         if self.signed_scale <= 0 or self.signed_clip <= 0:
             raise ModelError(f"signed_scale {self.signed_scale} and signed_clip {self.signed_clip} must be above 0")
-        if self.dtype == "uint8" and any(signed):
+        held = self.signed_zero == 128 and self.signed_scale * self.signed_clip <= 128
+        if self.dtype == "uint8" and any(signed) and not held:
             raise ModelError("a uint8 input cannot hold signed difference channels; use float32 or float16")
         if self.wh is not None and min(self.wh) < 1:
             raise ModelError(f"input size {self.wh[0]}x{self.wh[1]} is not a picture")

@@ -112,12 +112,17 @@ class OpenVinoBackend:
         self._core = self._read = None
 
     def wants(self, spec: InputSpec) -> InputSpec:
-        """Pictures in bytes, where a float picture holds nothing more: a plain one of three colours."""
-        plain = sorted(spec.channels) == ["b", "g", "r"] and spec.pad_value == round(spec.pad_value)
-        if not plain or self._file.unbatched or self._file.nhwc or spec.dtype != "float32":
+        """Pictures in bytes, where floats hold nothing more: plain ones of three colours, and what moved, in grey levels."""
+        channels = spec.parsed
+        plain = sorted(channel.what for channel in channels[:3]) == ["b", "g", "r"] and spec.history == 0
+        differences = all(channel.signed for channel in channels[3:]) and spec.signed_scale * spec.signed_clip <= 128
+        whole = spec.pad_value == round(spec.pad_value)
+        as_usual = spec.dtype == "float32" and not self._file.nhwc and not self._file.unbatched
+        if not (plain and differences and whole and as_usual):
             return spec
         self._bytes = spec
-        return replace(spec, dtype="uint8", layout="nhwc", mean=(0.0,), std=(1.0,))
+        zero = 128 if len(channels) > 3 else 0
+        return replace(spec, dtype="uint8", layout="nhwc", mean=(0.0,), std=(1.0,), signed_zero=zero)
 
     def infer(self, data: Data) -> Iterator[Chunk]:
         pieces = list(chunks(data, self._step))

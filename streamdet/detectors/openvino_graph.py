@@ -100,14 +100,20 @@ def _planes(taken: Any, shape: list[int], spec: InputSpec) -> Any:
     """(N, H, W * C) bytes as (N, C, H, W) numbers the network wants; `shape`: NHWC, of which C may hold several px."""
     import openvino.opset13 as op
 
-    values = op.convert(op.reshape(taken, shape, special_zero=False), "f32")
-    gains, offsets = zip(*(spec.affine(index) for index in range(len(spec.channels))))
-    times = shape[3] // len(gains)
+    values = op.convert(taken, "f32")
+    gains, offsets = zip(*(_affine(spec, index) for index in range(len(spec.channels))))
+    across = taken.get_output_shape(0)[2] // len(gains)  # a row at a time: a few channels are too short for its vectors
     if any(gain != 1.0 for gain in gains):
-        values = op.multiply(values, op.constant(np.tile(np.asarray(gains, np.float32), times)))
+        values = op.multiply(values, op.constant(np.tile(np.asarray(gains, np.float32), across)))
     if any(offsets):
-        values = op.add(values, op.constant(np.tile(np.asarray(offsets, np.float32), times)))
-    return op.transpose(values, np.asarray([0, 3, 1, 2], np.int64))
+        values = op.add(values, op.constant(np.tile(np.asarray(offsets, np.float32), across)))
+    return op.transpose(op.reshape(values, shape, special_zero=False), np.asarray([0, 3, 1, 2], np.int64))
+
+
+def _affine(spec: InputSpec, index: int) -> tuple[float, float]:
+    """What a byte of channel `index` is multiplied by, and what is added. Differences come in levels about 128."""
+    gain, offset = spec.affine(index)
+    return (gain, -128 * gain) if spec.parsed[index].signed else (gain, offset)
 
 
 def _put(old: Any, new: Any) -> None:

@@ -136,6 +136,9 @@ def fed(spec: InputSpec, wh: tuple[int, int], number: int) -> NDArray[Any]:
             plane = luma[channel.offset] if channel.what == "y" else scene[..., "bgr".index(channel.what)]
             planes[index] = plane * np.float32(gain) + np.float32(offset)
     tile = planes.transpose(1, 2, 0) if spec.layout == "nhwc" else planes
+    if spec.signed_zero:
+        signed = np.array([channel.signed for channel in spec.parsed])
+        tile = np.where(signed, tile * np.float32(spec.signed_scale) + spec.signed_zero, tile)
     whole = np.rint(tile).clip(0, 255) if spec.dtype == "uint8" else tile
     return np.ascontiguousarray(np.repeat(whole[None], spec.batch or 1, axis=0).astype(spec.dtype))
 

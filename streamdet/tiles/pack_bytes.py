@@ -2,7 +2,7 @@
 
 Each step rounds once, so a colour is within 3 grey levels of the definition, a third of one on average; a BGR picture that is
 not scaled is copied as it is. What falls between samples in an unusual way (a scaled tile whose chroma begins between two px)
-is left to the float path.
+is left to the float path. A difference is taken between planes sampled in 8 bits, 128 added.
 """
 
 from __future__ import annotations
@@ -55,6 +55,41 @@ class ByteWriter:
         if not whole:
             np.copyto(out, colours)
         return True
+
+    def differences(self, pairs: list[tuple[U8 | None, U8 | None]], box: Box, size: Size, most: int) -> list[U8] | None:
+        """Of each pair one less the other, at most `most`, about 128, of one tile brought to `size`; 128 if one is missing."""
+        sampled: dict[int, U8] = {}
+        for plane in (plane for pair in pairs for plane in pair if plane is not None):
+            if id(plane) not in sampled:  # the pairs share planes
+                scale = size[0] / (box[2] - box[0]), size[1] / (box[3] - box[1])
+                crop = plane[box[1] : box[3], box[0] : box[2]]
+                there = self._sampled(f"motion {len(sampled)}", crop, size, scale, (0.0, 0.0))
+                if there is None:
+                    return None
+                sampled[id(plane)] = there
+        found = []
+        for number, (now, before) in enumerate(pairs):
+            levels = self._room(f"difference {number}", size, 1)
+            if now is None or before is None:
+                levels[:] = 128
+            else:
+                cv2.addWeighted(sampled[id(now)], 1.0, sampled[id(before)], -1.0, 128.0, dst=levels)
+                if most < 128:
+                    np.clip(levels, 128 - most, 128 + most, out=levels)
+            found.append(levels)
+        return found
+
+    def colours_of(self, size: Size) -> U8:
+        """Room for (h,w,3) colours that are joined with other channels."""
+        return self._room("joined", size, 3)
+
+    def join(self, out: U8, parts: list[U8]) -> None:
+        """Write (h,w,3) and (h,w) `parts` side by side into `out` (h,w,C)."""
+        whole = out.flags.c_contiguous
+        joined = out if whole else self._room("all", (out.shape[1], out.shape[0]), out.shape[2])
+        cv2.merge(parts, dst=joined)
+        if not whole:
+            np.copyto(out, joined)
 
     def _sampled(
         self, name: str, crop: U8, size: Size, scale: tuple[float, float], shift: tuple[float, float]

@@ -83,11 +83,7 @@ class CpuPacker:
         self._sampled: dict[int, F32] = {}  # by id of the plane, within one tile
         self._idle, self._idle_most = 0, 0
         self._direct = spec.layout == "nchw" and spec.dtype == "float32"
-        plain = [(channel.what, channel.offset) for channel in self._channels]
-        named = "".join(channel.what for channel in self._channels)
-        whole = all(spec.affine(index) == (1.0, 0.0) for index in range(len(plain))) and spec.layout == "nhwc"
-        plain_colours = named in ("rgb", "bgr") and spec.history == 0 and spec.dtype == "uint8" and whole
-        self._bytes = named if plain_colours else None  # colours that `pack_bytes` writes, in order
+        self._bytes = _plain_colours(spec)  # that `pack_bytes` writes, in order; other channels are differences
         self._writer = ByteWriter()
         self._pad = [
             0.0 if channel.signed else gain * spec.pad_value + offset
@@ -133,15 +129,32 @@ class CpuPacker:
     def _pack_bytes(self, out: U8, pieces: list[Any], motion: Motion) -> None:
         """The same for plain colours in bytes, (h, w, 3) `out`."""
         if sum(width * height for _, (width, height), _ in pieces) < out.shape[0] * out.shape[1]:
-            out[:] = min(max(round(self.spec.pad_value), 0), 255)
+            pad = min(max(round(self.spec.pad_value), 0), 255)
+            out[:] = [128 if channel.signed else pad for channel in self._channels]
         for (x, y), (width, height), box in pieces:
             target = out[y : y + height, x : x + width]
-            if not self._write_bytes(target, box):
+            if not self._write_bytes(target, motion, box):
                 planes = self._planes[:, :height, :width]
                 self._fill(planes, motion, box)
-                np.copyto(target, np.rint(planes).clip(0, 255).transpose(1, 2, 0), casting="unsafe")
+                self._round(planes)
+                np.copyto(target, planes.transpose(1, 2, 0), casting="unsafe")
 
-    def _write_bytes(self, target: U8, box: Box) -> bool:
+    def _write_bytes(self, target: U8, motion: Motion, box: Box) -> bool:
+        size, signed = (target.shape[1], target.shape[0]), self._channels[3:]
+        if not signed:
+            return self._write_colours(target, box)
+        colours = self._writer.colours_of(size)
+        if not self._write_colours(colours, box):
+            return False
+        most = round(self.spec.signed_scale * self.spec.signed_clip)
+        pairs = difference_planes(motion)
+        planes = self._writer.differences([pairs[one.what] for one in signed], box, size, most)
+        if planes is None:
+            return False
+        self._writer.join(target, [colours, *planes])
+        return True
+
+    def _write_colours(self, target: U8, box: Box) -> bool:
         assert self._bytes is not None
         picture = self._pictures[-1]
         if picture.chroma is None:
@@ -152,6 +165,14 @@ class CpuPacker:
         rows = colour_rows(picture.matrix, picture.full_range)
         mixed = [(slope, *rows[what], -slope * black - 128 * sum(rows[what])) for what in self._bytes]
         return self._writer.write_yuv(target, picture, box, np.asarray(mixed, np.float32))
+
+    def _round(self, planes: F32) -> None:
+        """To whole levels, in place."""
+        for plane, channel in zip(planes, self._channels):
+            if channel.signed:
+                plane *= np.float32(self.spec.signed_scale)
+                plane += np.float32(128)
+        np.clip(np.rint(planes, out=planes), 0, 255, out=planes)
 
     def _remember(self, frame: Frame, motion: Motion) -> None:
         now = frame.stream, frame.epoch, frame.index, frame.wh
@@ -192,12 +213,7 @@ class CpuPacker:
                 self._from_yuv(planes, picture, wanted, box)
 
     def _difference(self, out: F32, motion: Motion, what: str, box: Box) -> None:
-        pairs = {
-            "difference": (motion.luma, motion.previous),
-            "previous_difference": (motion.previous, motion.before_previous),
-            "background_difference": (motion.luma, motion.background),
-        }
-        planes = pairs[what]
+        planes = difference_planes(motion)[what]
         if planes[0] is None or planes[1] is None:
             out[:] = 0
             return
@@ -274,13 +290,31 @@ class CpuPacker:
     def _convert(self, planes: F32, out: NDArray[Any]) -> None:
         """From f32 planes to the tensor's type and layout."""
         if self.spec.dtype == "uint8":
-            np.clip(np.rint(planes, out=planes), 0, 255, out=planes)
+            self._round(planes)
         if self.spec.layout == "nhwc":
             pixels = cv2.merge(list(planes)).reshape(out.shape)
             _cast(pixels.reshape(len(pixels), -1), out.reshape(len(out), -1))
         else:
             for plane, target in zip(planes, out):
                 _cast(plane, target)
+
+
+def difference_planes(motion: Motion) -> dict[str, tuple[U8 | None, U8 | None]]:
+    """What is subtracted from what."""
+    return {
+        "difference": (motion.luma, motion.previous),
+        "previous_difference": (motion.previous, motion.before_previous),
+        "background_difference": (motion.luma, motion.background),
+    }
+
+
+def _plain_colours(spec: InputSpec) -> str | None:
+    """ "rgb" or "bgr", if a tile in bytes begins with these, as they are, and the rest are differences."""
+    first, rest = spec.parsed[:3], spec.parsed[3:]
+    named = "".join(channel.what for channel in first)
+    whole = all(spec.affine(index) == (1.0, 0.0) for index in range(len(first)))
+    fits = spec.dtype == "uint8" and spec.layout == "nhwc" and spec.history == 0 and whole
+    return named if named in ("rgb", "bgr") and fits and all(channel.signed for channel in rest) else None
 
 
 class _Chroma:

@@ -108,7 +108,8 @@ class UpscalingPacker:
             levels = self._upscaler((planes[self._colours] - offset) / gain, wh)
             larger[self._colours] = np.clip(levels, 0, 255) * gain + offset
         if self.spec.dtype == "uint8":
-            larger = np.rint(larger)
+            larger[signed] = larger[signed] * np.float32(self.spec.signed_scale) + 128
+            larger = np.rint(larger).clip(0, 255)
         if self.spec.layout == "nhwc":
             out[: wh[1], : wh[0]] = larger.transpose(1, 2, 0)
         else:

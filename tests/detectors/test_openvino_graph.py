@@ -87,6 +87,21 @@ def test_bytes_are_worth_what_numbers_are(tmp_path: Path, spec: InputSpec, extra
         )
 
 
+def test_differences_are_taken_in_levels(tmp_path: Path) -> None:
+    import openvino
+    from conv_graphs import save_yolo_like
+
+    spec = InputSpec(wh=(32, 32), channels=("r", "g", "difference"), mean=(10.0,), std=(50.0,))
+    model = openvino.Core().read_model(str(save_yolo_like(tmp_path / "m.onnx", batch=1)))
+    data = np.random.default_rng(2).integers(0, 256, (1, 32, 32, 3), np.uint8)
+    numbers = (data.astype(np.float32) - (10, 10, 128)) / np.array((50, 50, 64), np.float32)
+    wanted = openvino.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(
+        np.ascontiguousarray(numbers.transpose(0, 3, 1, 2), np.float32)
+    )[0]
+    ours = openvino.compile_model(in_bytes(model, "images", spec), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    np.testing.assert_allclose(ours(data.reshape(1, 32, 96))[0], wanted, atol=1e-4)
+
+
 def test_in_bytes_nothing_is_transposed_that_matters(tmp_path: Path) -> None:
     model = in_bytes(loaded(save_focus(tmp_path / "m.onnx")), "images", PLAIN)
     assert list(model.input("images").shape) == [1, 64, 192]
@@ -98,7 +113,7 @@ def test_in_bytes_nothing_is_transposed_that_matters(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        InputSpec(channels=("r", "g", "b", "difference")),
+        InputSpec(channels=("r", "g", "b", "difference"), signed_clip=3.0),
         InputSpec(channels=("y[-2]", "y[-1]", "y[0]")),
         replace(PLAIN, dtype="float16"),
         replace(PLAIN, pad_value=0.5),

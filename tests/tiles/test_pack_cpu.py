@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -126,6 +127,33 @@ def test_plain_colours_in_bytes_agree_with_it(case: str, kind: str, channels: tu
     picture = yuv(1, FRAME) if kind == "yuv" else bgr(1, FRAME)
     spec = InputSpec(input_wh, channels=channels, dtype="uint8", layout="nhwc")
     check(spec, picture, tiles_of(FRAME, boxes, input_wh))
+
+
+@pytest.mark.parametrize("case", BOXES)
+@pytest.mark.parametrize("kind", ["yuv", "bgr"])
+def test_differences_in_bytes_are_levels_about_128(case: str, kind: str) -> None:
+    boxes, input_wh = BOXES[case]
+    picture = yuv(1, FRAME) if kind == "yuv" else bgr(1, FRAME)
+    frame, motion, tiles = frame_of(picture), moving(picture), tiles_of(FRAME, boxes, input_wh)
+    numbers = InputSpec(input_wh, channels=SIX)
+    levels = replace(numbers, dtype="uint8", layout="nhwc", signed_zero=128)
+    want = CpuPacker(numbers)(frame, motion, tiles).data.transpose(0, 2, 3, 1).copy()
+    got = CpuPacker(levels)(frame, motion, tiles).data.astype(np.float64)
+    want[..., 3:] = (want[..., 3:] * 64 + 128).clip(0, 255)
+    assert np.abs(got - want)[..., :3].max() <= 3.5
+    gap = np.abs(got - want)[..., 3:]
+    assert gap.max() <= 2.5
+    assert gap.mean() <= 0.5
+    assert gap[:, -1, -1].max() <= 0.5 or "letterboxed" not in case, "padding is no difference"
+
+
+def test_missing_motion_is_no_difference_in_bytes() -> None:
+    picture, tiles = yuv(1, FRAME), tiles_of(FRAME, [[0, 0, 64, 48], [1, 1, 33, 25]], (64, 48))
+    spec = InputSpec((64, 48), channels=SIX, dtype="uint8", layout="nhwc", signed_zero=128)
+    assert (CpuPacker(spec)(frame_of(picture), Motion(picture.luma), tiles).data[..., 3:] == 128).all()
+    small = replace(spec, signed_clip=0.5)
+    got = CpuPacker(small)(frame_of(picture), moving(picture), tiles).data[..., 3:]
+    assert (got.min(), got.max()) == (96, 160)
 
 
 def test_bgr_in_bytes_at_its_own_scale_is_copied() -> None:
