@@ -27,6 +27,12 @@ __all__ = [
 ]
 
 
+_WRITTEN_BY = {
+    **dict.fromkeys((".mp4", ".m4v", ".mov", ".mkv", ".jpg", ".jpeg", ".png"), "video"),
+    ".jsonl": "frames",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSpec:
     """One stream to be opened: what kind, where, under which name. `paths` only for stills."""
@@ -174,6 +180,7 @@ def outputs_of(spec: SourceSpec, output: OutputConfig, *, alone: bool) -> Output
                 raise ConfigError(f"--{option} {path}: one file cannot hold several sources; use --output DIR")
     folder = Path(os.path.expanduser(output.dir)) if output.dir else None
     if folder:
+        _refuse_file_names(folder)
         stem = spec.stream
         named["frames"] = named["frames"] or str(folder / f"{stem}.frames.jsonl")
         if not spec.still:  # nothing happens in a still
@@ -190,6 +197,15 @@ def outputs_of(spec: SourceSpec, output: OutputConfig, *, alone: bool) -> Output
     outputs = Outputs(images=images, **named)
     _refuse_to_overwrite_input(spec, outputs)
     return outputs
+
+
+def _refuse_file_names(folder: Path) -> None:
+    """Who says ``--output film.mp4`` wants a film, not a folder of that name."""
+    option = _WRITTEN_BY.get(folder.suffix.lower())
+    if option and not folder.is_dir():
+        raise ConfigError(
+            f"--output {folder} is called like a file and would be a folder; for one file use --{option} {folder}"
+        )
 
 
 def _refuse_to_overwrite_input(spec: SourceSpec, outputs: Outputs) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from streamdet.cli import main
 from streamdet.config import OutputConfig
-from streamdet.errors import OutputError
+from streamdet.errors import ConfigError, OutputError
 from streamdet.places import outputs_of, run_folder, sources_of
 from streamdet.report import expected_frames
 from streamdet.types import SourceInfo
@@ -74,6 +74,17 @@ def test_a_home_is_understood_in_a_configuration(monkeypatch: pytest.MonkeyPatch
     assert outputs_of(spec, OutputConfig(dir="~/out"), alone=True).video == "/home/ann/out/match.mp4"
     assert outputs_of(spec, OutputConfig(frames="~/f.jsonl"), alone=True).frames == "/home/ann/f.jsonl"
     assert outputs_of(spec, OutputConfig(frames="-"), alone=True).frames == "-"
+
+
+def test_a_folder_called_like_a_film_is_none(tmp_path: Path) -> None:
+    spec = sources_of(["match.mp4"])[0]
+    with pytest.raises(ConfigError, match=r"called like a file.*--video .*out\.mp4"):
+        outputs_of(spec, OutputConfig(dir=str(tmp_path / "out.mp4")), alone=True)
+    with pytest.raises(ConfigError, match="--frames"):
+        outputs_of(spec, OutputConfig(dir=str(tmp_path / "rows.jsonl")), alone=True)
+    (tmp_path / "out.mp4").mkdir()  # it is one after all
+    assert outputs_of(spec, OutputConfig(dir=str(tmp_path / "out.mp4")), alone=True).video
+    assert outputs_of(spec, OutputConfig(dir=str(tmp_path / "v1.2")), alone=True).video
 
 
 def test_names_are_unique_and_can_be_written_whatever_the_files_are_called() -> None:
