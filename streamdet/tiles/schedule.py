@@ -25,17 +25,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.boxes import ios, shift
+from streamdet.boxes import ios
 from streamdet.config import TilesConfig
-from streamdet.tiles.collage import MOST_PIECES, MOVERS, ORDINARY, collage, fit_in_pieces, subjects
+from streamdet.tiles.attention import Attention
+from streamdet.tiles.collage import MOST_PIECES, MOVERS, ORDINARY, collage, fit_in_pieces
 from streamdet.tiles.cover import cover, cut, shown
 from streamdet.tiles.plan import coarse_rows
-from streamdet.tiles.revisit import Visits, explained, parts, patience_s
-from streamdet.tiles.standing import Standing
 from streamdet.tiles.sweep import Sweep
 from streamdet.types import (
     F32,
-    TENTATIVE,
     U8,
     WHY_ALL,
     WHY_MOTION,
@@ -52,13 +50,9 @@ from streamdet.types import (
 
 __all__ = ["TileScheduler"]
 
-PIECE_SHARE = 0.75  # of an input: known objects that are larger are shown in tiles, not shrunk
-UNKNOWN_SHARE = 0.3  # ... and so is what moves and may be anything
 MET_SHARE = 0.5  # of the smaller one that what is found in a piece shares with what the piece is to show
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
 MOST_FILLED = 64  # regions up to which it is worth trying to fill inputs up
-SURE_STRENGTH = 0.5  # balls have 0.9 and more, arms and legs less than 0.1
-LIKELY_STRENGTH = 0.2  # one moving region in twenty of a match before a crowd, and most balls that are flying free
 MOST_REGIONS = 2000  # more moving things than this: everything moves, run all tiles
 FIRST_DT_S = 1 / 30  # before two frames were seen
 PATIENT_SWEEPS, SWEEP_TILE_IN = 4.0, 4  # with too little time for all tiles: see most_urgent
@@ -92,8 +86,7 @@ class TileScheduler:
         self._plan: TilePlan | None = None
         self._coarse: Bool = np.zeros(0, np.bool_)
         self._sweep = Sweep(np.zeros((0, 4), np.int32), 0.0, sweep_s=1.0, still_sweep_s=1.0)
-        self._visits = Visits((1, 1))
-        self._standing = Standing(still_sweep_s=config.still_sweep_s)
+        self._attention = self._fresh_attention((1, 1))
         self._pts_s: float | None = None
         self._dt_s = FIRST_DT_S
         self._epoch = 0
@@ -111,7 +104,7 @@ class TileScheduler:
 
     def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections:
         """See :class:`streamdet.protocols.Memory`."""
-        return self._standing.recall(frame, tiles, self._of_subjects(tiles, found))
+        return self._attention.standing.recall(frame, tiles, self._of_subjects(tiles, found))
 
     def _of_subjects(self, tiles: TilePlan, found: Detections) -> Detections:
         """Without what is found in pieces beside what they are to show: cut off, and with no surroundings, anything is found."""
@@ -123,7 +116,7 @@ class TileScheduler:
 
     def stands(self) -> Bool | None:
         """See :class:`streamdet.protocols.Memory`."""
-        return None if self._plan is None else self._visits.unchanged()
+        return None if self._plan is None else self._attention.visits.unchanged()
 
     def __call__(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
         """Choose, and take it as run: :meth:`wanted` and :meth:`ran` in one."""
@@ -167,7 +160,9 @@ class TileScheduler:
         """(S,) seconds since the longest unseen tile of every input was run."""
         assert self._pts_s is not None
         rows = self._rows
-        last_s = np.where(rows >= 0, self._sweep.last_run_s[rows], self._visits.last_s(tiles.xyxy.astype(np.float32)))
+        last_s = np.where(
+            rows >= 0, self._sweep.last_run_s[rows], self._attention.visits.last_s(tiles.xyxy.astype(np.float32))
+        )
         age_s = np.zeros(tiles.slots)
         np.maximum.at(age_s, tiles.slot_rows, self._pts_s - last_s)
         return age_s
@@ -179,8 +174,8 @@ class TileScheduler:
         self._sweep.ran(rows[whole], frame.pts_s)
         fine = np.ones(len(rows), np.bool_)
         fine[whole] = ~self._coarse[rows[whole]]
-        self._visits.mark(tiles.xyxy[fine], frame.pts_s)
-        self._visits.watch(motion.regions, frame.pts_s)
+        self._attention.visits.mark(tiles.xyxy[fine], frame.pts_s)
+        self._attention.visits.watch(motion.regions, frame.pts_s)
         self.frames += 1
         self.of_total += tiles.of
         for name, count in zip(WHY_NAMES, np.bincount(tiles.slot_why, minlength=len(WHY_NAMES)).tolist()):
@@ -195,12 +190,14 @@ class TileScheduler:
             self._pts_s = None
         if self._pts_s is None or frame.epoch != self._epoch or frame.pts_s < self._pts_s:
             self._epoch, self._pts_s = frame.epoch, None
-            self._visits = Visits(frame.wh)
-            self._standing = Standing(still_sweep_s=self._config.still_sweep_s)
+            self._attention = self._fresh_attention(frame.wh)
             sweep_s = self._config.sweep_s
             still_s = sweep_s if self._movers else self._config.still_sweep_s
             self._sweep = Sweep(plan.xyxy, frame.pts_s, sweep_s=sweep_s, still_sweep_s=still_s)
         return plan
+
+    def _fresh_attention(self, frame_wh: tuple[int, int]) -> Attention:
+        return Attention(frame_wh, movers=self._movers, sight=self._sight, still_sweep_s=self._config.still_sweep_s)
 
     def _tick(self, frame: Frame) -> float:
         """Media seconds since the preceding call (0 on the first)."""
@@ -217,12 +214,16 @@ class TileScheduler:
         why = np.full(len(plan), -1, np.int8)
         if motion.state == "repeat" and not frame.still:
             return why, None
-        self._stir(frame, motion)
+        if self._attention.stir(frame, motion):
+            self._sweep.stir(np.array([[0, 0, *frame.wh]], np.float32))
         if self._everywhere(frame, motion):
             why[:] = WHY_ALL
             return why, None
         fine = ~self._coarse
-        regions, reason, due, piecewise = self._looks(plan, motion, tracks, since_s)
+        regions, reason, due, piecewise, unknown = self._attention.looks(
+            plan[fine], motion, tracks, frame.pts_s, since_s, self._dt_s
+        )
+        self._sweep.stir(unknown)
         fits = np.zeros(len(regions), np.bool_)
         if self._collages and fine.sum() > 1 and due.sum() <= MOST_PIECES:
             fits = piecewise & fit_in_pieces(regions, reason, plan[fine], self._sight)
@@ -237,19 +238,8 @@ class TileScheduler:
         self._subjects = regions[fits]
         spare = fits & ~whole & ~rest
         if not self._movers:  # what stands is known
-            spare &= ~self._standing.holds(regions)
+            spare &= ~self._attention.standing.holds(regions)
         return why, self._filled_up(pieces, plan, (regions[rest], reason[rest]), (regions[spare], reason[spare]))
-
-    def _stir(self, frame: Frame, motion: Motion) -> None:
-        """Remember where something moves: what is known of other places stays true."""
-        assert self._pts_s is not None
-        everywhere = np.array([[0, 0, *frame.wh]], np.float32)
-        still = motion.state in ("steady", "repeat")
-        self._visits.stir(motion.regions.reshape(-1, 4) if still else everywhere, self._pts_s)
-        if not still:
-            self._sweep.stir(everywhere)
-        if not self._movers:
-            self._visits.stir(self._standing.check(frame, motion), self._pts_s)
 
     def _everywhere(self, frame: Frame, motion: Motion) -> bool:
         look = self._config.look
@@ -258,35 +248,6 @@ class TileScheduler:
         if motion.state == "first" and not self._movers:  # what stands there is known from the first frame on
             return True
         return look == "auto" and motion.state in ("first", "moving")
-
-    def _looks(self, plan: TilePlan, motion: Motion, tracks: Tracks, since_s: float) -> tuple[F32, U8, Bool, Bool]:
-        """(R,4) moving regions and expected tracks inside the frame; (R,) why one looks there; (R,) what is due now.
-
-        And (R,) what a piece shows well enough.
-        """
-        expected = shift(tracks.xyxy, tracks.velocity_xy * np.float32(since_s) + np.array(motion.shift_xy, np.float32))
-        regions = np.concatenate([motion.regions.reshape(-1, 4), expected.reshape(-1, 4)])
-        width, height = plan.frame_wh
-        seen = (regions[:, 0] < width) & (regions[:, 1] < height) & (regions[:, 2] > 0) & (regions[:, 3] > 0)
-        due = self._is_time(regions, motion, tracks)
-        reason = np.where(np.arange(len(regions)) < len(motion.regions), WHY_MOTION, WHY_TRACK).astype(np.uint8)
-        regions, reason, due = regions[seen], reason[seen], due[seen]
-        if self._movers:
-            return regions, reason, due, np.ones(len(due), np.bool_)
-        known, small = reason == WHY_TRACK, np.zeros(len(seen), np.bool_)
-        small[: len(motion.regions)] = _strong(motion, SURE_STRENGTH)
-        small = small[seen]
-        rest = ~known & ~small
-        moving = subjects(regions[rest], due[rest], plan[~self._coarse], self._sight)
-        moving = np.concatenate([regions[small & due], moving])
-        state = np.concatenate([np.zeros(len(motion.regions), np.uint8), tracks.state])[seen]
-        piecewise = (state[known] != TENTATIVE) & (_longer(regions[known], plan) <= PIECE_SHARE * min(plan.input_wh))
-        return (
-            np.concatenate([moving, regions[known]]),
-            np.concatenate([np.full(len(moving), WHY_MOTION, np.uint8), reason[known]]),
-            np.concatenate([np.ones(len(moving), np.bool_), due[known]]),
-            np.concatenate([_longer(moving, plan) <= UNKNOWN_SHARE * min(plan.input_wh), piecewise]),
-        )
 
     def _in_tiles(self, why: NDArray[np.int8], plan: TilePlan, regions: F32, reason: U8) -> None:
         """Mark the fewest fine tiles that show the regions."""
@@ -312,41 +273,10 @@ class TileScheduler:
 
     def _filled_up(self, pieces: TilePlan, plan: TilePlan, due: tuple[F32, U8], spare: tuple[F32, U8]) -> TilePlan:
         """As many more regions as find room in the inputs that are run anyway, those unseen longest first."""
-        order = np.argsort(self._visits.last_s(spare[0]), kind="stable")[: max(0, MOST_FILLED - len(due[0]))]
+        order = np.argsort(self._attention.visits.last_s(spare[0]), kind="stable")[: max(0, MOST_FILLED - len(due[0]))]
         for count in (len(order), len(order) // 2, len(order) // 4):  # not the most there is room for, but soon known
             regions = np.concatenate([due[0], spare[0][order[:count]]])
             more = collage(regions, np.concatenate([due[1], spare[1][order[:count]]]), plan[~self._coarse], self._sight)
             if more.slots <= pieces.slots:
                 return more
         return pieces
-
-    def _is_time(self, regions: F32, motion: Motion, tracks: Tracks) -> Bool:
-        """(R + M,) which moving regions, then expected tracks, have to be looked at in this frame."""
-        assert self._pts_s is not None
-        count = len(motion.regions)
-        last_s = self._visits.last_s(regions)
-        unseen_s = self._pts_s - last_s
-        still = None if self._movers else self._standing.holds(regions[count:])
-        self._visits.learn(regions[count:], self._pts_s)
-        likely = _strong(motion, LIKELY_STRENGTH) if self._movers else None
-        futile_s = self._visits.patience_s(regions[:count], self._dt_s, likely)
-        wait = np.concatenate([futile_s, patience_s(tracks, unseen_s[count:], self._dt_s, still)])
-        due = np.asarray(unseen_s + self._dt_s / 2 >= wait)  # nearer to its time now than in the next frame
-        known = explained(regions[:count], regions[count:][tracks.state != TENTATIVE])
-        if not self._movers:
-            known |= parts(regions[:count], regions[count:]) & ~_strong(motion, SURE_STRENGTH)
-        due[:count] &= ~known
-        self._sweep.stir(regions[:count][~known & (futile_s <= 0)])
-        return due
-
-
-def _strong(motion: Motion, least: float) -> Bool:
-    """(R,) which regions are small things of their own, as the motion model sees it: a ball, not an arm."""
-    if len(motion.strength) != len(motion.regions):
-        return np.zeros(len(motion.regions), np.bool_)
-    return np.asarray(motion.strength >= least)
-
-
-def _longer(boxes: F32, plan: TilePlan) -> F64:
-    """(N,) longer sides of (N,4) frame boxes, px of the input."""
-    return np.asarray(((boxes[:, 2:] - boxes[:, :2]) * plan.scale[0]).max(1, initial=0), np.float64)
