@@ -97,9 +97,9 @@ def move(rows: NDArray[Any], row: Rows, step_px: F64, gap_s: F64) -> None:
     rows["flow"][row] = fade[:, None] * rows["flow"][row] + step_px
     rows["flow_length"][row] = fade * rows["flow_length"][row] + np.hypot(step_px[:, 0], step_px[:, 1])
     follow = np.where(rows["state"][row] == TENTATIVE, 0.0, 1 - np.exp(-gap_s / FAR_S))  # a candidate's is its birth
-    behind = (1 - follow)[:, None] * (rows["last"][row] - rows["anchor"][row])
+    behind = (1 - follow)[:, None] * (rows["smooth"][row] - rows["anchor"][row])
     behind *= np.minimum(1.0, FAR_PX / np.maximum(np.hypot(behind[:, 0], behind[:, 1]), 1e-9))[:, None]
-    rows["anchor"][row] = rows["last"][row] - behind
+    rows["anchor"][row] = rows["smooth"][row] - behind
 
 
 def belief(rows: NDArray[Any], gap_s: F64) -> F64:

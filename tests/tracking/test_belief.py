@@ -234,3 +234,12 @@ def test_any_frame_rate_shows_a_mover(fps: int) -> None:
         scene.see(_boxes([100 + 150 * k / fps, 200], score=0.6), dt_s=1 / fps)
     assert scene.shown[-1].id.tolist() == [1]
     assert scene.share_shown(max(8, fps // 2)) == 1
+
+
+@pytest.mark.parametrize("speed", range(4, 64, 4))
+def test_what_flies_straight_is_believed_at_any_speed(speed: int) -> None:
+    scene = Scene(threshold=0.5, wary=0.6)
+    for k in range(3):
+        x, y = 100.0 + speed * k, 300.0 - speed * k / 2
+        tracks = scene.see(Detections.of([(x - 5, y - 5, x + 5, y + 5)], 0.75, 0))
+    assert tracks.shown.id.tolist() == [1]
