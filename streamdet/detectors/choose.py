@@ -31,7 +31,7 @@ from streamdet.libcuda import require
 __all__ = ["Choice", "cache_dir", "choose", "make_backend", "thread_count"]
 
 _LOG = logging.getLogger(__name__)
-_EDITION = 2  # of what is measured: a higher number makes old memories stale
+_EDITION = 3  # of what is measured: a higher number makes old memories stale
 
 
 def thread_count(config: ModelConfig) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from streamdet.detectors.backend import Chunk, Data, Piece, chunks, refused
 from streamdet.detectors.decode.layout import Raw
+from streamdet.detectors.openvino_centre import centre_first_layers
 from streamdet.detectors.openvino_graph import fold_rearrangement, in_bytes, turned_outputs
 from streamdet.detectors.sniff import extra_inputs
 from streamdet.detectors.spec import ModelFile
@@ -220,6 +221,8 @@ class OpenVinoBackend:
 
     def _lightened(self, model: Any, dtype: np.dtype[Any]) -> tuple[Any, dict[str, tuple[int, tuple[int, ...] | None]]]:
         """The model with less work in it, and where its outputs are."""
+        if self._bytes is not None and self._arithmetic == "bf16":
+            centre_first_layers(self._core, model, self._file.picture.name, _one_colour(self._bytes))
         if self._takes_bytes(dtype):
             assert self._bytes is not None
             model = in_bytes(model, self._file.picture.name, self._bytes)
@@ -227,6 +230,16 @@ class OpenVinoBackend:
             fold_rearrangement(model, self._file.picture.name)
         where, names = turned_outputs(model), {port.name for port in self._file.outputs}
         return model, {name: at for name, at in where.items() if name in names}
+
+
+def _one_colour(spec: InputSpec) -> list[list[float]]:
+    """Values of the channels of a dark, a middling and a bright picture in which nothing moves."""
+    ways = [spec.affine(index) for index in range(len(spec.channels))]
+    still = [channel.signed for channel in spec.parsed]
+    return [
+        [0.0 if fixed else gain * grey + offset for fixed, (gain, offset) in zip(still, ways)]
+        for grey in (40, 110, 200)
+    ]
 
 
 def _outputs(compiled: _Compiled, request: Any) -> Raw:

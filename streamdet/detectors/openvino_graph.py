@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamdet.inputspec import InputSpec
 from streamdet.types import F32
 
-__all__ = ["fold_rearrangement", "in_bytes", "turned_outputs"]
+__all__ = ["constant_of", "fold_rearrangement", "in_bytes", "named_input", "turned_outputs"]
 
 _MOVES = {"Slice", "StridedSlice", "Concat", "Reshape", "Transpose", "SpaceToDepth", "Split", "VariadicSplit"}
 
@@ -33,7 +33,8 @@ class _Folded:
     block: int
 
 
-def _named(model: Any, name: str) -> Any:
+def named_input(model: Any, name: str) -> Any:
+    """The parameter of that name."""
     return next(node for node in model.get_parameters() if name in node.output(0).get_names())
 
 
@@ -44,7 +45,7 @@ def fold_rearrangement(model: Any, name: str) -> bool:
     """
     import openvino.opset13 as op
 
-    picture = _named(model, name)
+    picture = named_input(model, name)
     folded = _folded(model, picture)
     if folded is None:
         return False
@@ -61,7 +62,7 @@ def in_bytes(model: Any, name: str, spec: InputSpec) -> Any:
     import openvino
     import openvino.opset13 as op
 
-    picture = _named(model, name)
+    picture = named_input(model, name)
     batch, channels, height, width = picture.get_output_shape(0)
     taken = op.parameter([batch, height, width * channels], np.uint8, name=name)
     folded = _folded(model, picture)
@@ -87,7 +88,7 @@ def turned_outputs(model: Any) -> dict[str, tuple[int, tuple[int, ...] | None]]:
     for index, result in enumerate(model.get_results()):
         names = list(model.outputs[index].get_names())
         node, axes = result.input_value(0).get_node(), None
-        order = _constant(node.input_value(1)) if node.get_type_name() == "Transpose" else None
+        order = constant_of(node.input_value(1)) if node.get_type_name() == "Transpose" else None
         if order is not None and order.size:
             axes = tuple(int(axis) for axis in order)
             result.input(0).replace_source_output(node.input_value(0))
@@ -135,7 +136,7 @@ def _folded(model: Any, picture: Any) -> _Folded | None:
     for node in model.get_ordered_ops():
         if node.get_type_name() != "Convolution":
             continue
-        said, weights = node.get_attributes(), _constant(node.input_value(1))
+        said, weights = node.get_attributes(), constant_of(node.input_value(1))
         moved = _moved(node.input_value(0), picture)
         plain = list(said["dilations"]) == [1, 1] and said.get("auto_pad", "explicit") in ("explicit", "notset")
         if moved is None or weights is None or weights.ndim != 4 or not plain:
@@ -214,7 +215,7 @@ def _only_moves(node: Any, picture: Any) -> bool:
     return True
 
 
-def _constant(value: Any) -> NDArray[Any] | None:
+def constant_of(value: Any) -> NDArray[Any] | None:
     """Its numbers; None if it is computed. Weights in half precision are told in single."""
     node = value.get_node()
     if node.get_type_name() == "Convert":

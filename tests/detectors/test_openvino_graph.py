@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from streamdet.detectors.backend import Backend
 from streamdet.detectors.onnxruntime_backend import OnnxRuntimeBackend
 from streamdet.detectors.openvino_backend import OpenVinoBackend, installed
+from streamdet.detectors.openvino_centre import centre_first_layers
 from streamdet.detectors.openvino_graph import fold_rearrangement, in_bytes, turned_outputs
 from streamdet.detectors.spec import read_model
 from streamdet.inputspec import InputSpec
@@ -122,3 +123,31 @@ def test_in_bytes_nothing_is_transposed_that_matters(tmp_path: Path) -> None:
 def test_other_inputs_stay_as_they_are(tmp_path: Path, spec: InputSpec) -> None:
     with OpenVinoBackend(read_model(save_focus(tmp_path / "m.onnx")), threads=1) as backend:
         assert backend.wants(spec) == spec
+
+
+def test_what_stands_away_from_zero_is_brought_there(tmp_path: Path) -> None:
+    """In fp32 the answers are the same; what is rounded in bf16 is small now."""
+    import openvino
+
+    core, exact = openvino.Core(), {"INFERENCE_PRECISION_HINT": "f32"}
+    path = save_focus(tmp_path / "m.onnx", shift=40.0)
+    before, after = loaded(path), loaded(path)
+    assert centre_first_layers(core, after, "images", [[grey] * 3 for grey in (40, 110, 200)]) == 1
+    data = as_spec(pictures(1), PLAIN)
+    wanted = core.compile_model(before, "CPU", exact)(data)[0]
+    np.testing.assert_allclose(core.compile_model(after, "CPU", exact)(data)[0], wanted, atol=1e-3)
+    last = [node for node in after.get_ordered_ops() if node.get_type_name() == "Convolution"][-1]
+    fed = openvino.Model([last.input_value(0)], after.get_parameters(), "fed").clone()
+    assert np.abs(core.compile_model(fed, "CPU", exact)(data)[0]).max() < 2.5
+
+
+def test_a_layer_with_padding_is_not_touched(tmp_path: Path) -> None:
+    import openvino
+
+    model = loaded(save_focus(tmp_path / "m.onnx", extra="read twice"))
+    for node in model.get_ordered_ops():  # the only 1x1 convolution, now with a border of zeros
+        if node.get_type_name() == "Convolution" and list(node.input_value(1).get_shape())[2:] == [1, 1]:
+            node.set_attribute("pads_begin", [1, 1])
+            node.set_attribute("pads_end", [1, 1])
+            break
+    assert centre_first_layers(openvino.Core(), model, "images", [[40] * 3, [200] * 3]) == 0
