@@ -253,7 +253,12 @@ class ImageSequenceSource(_Pictures):
         told = super().warnings
         if missing := self.counts["skipped"]:
             between = f"between {self._numbers[0]} and {self._numbers[-1]}"
-            told.append(f"{self._pattern}: {missing} numbers {between} are missing; they are gaps in time")
+            are = (
+                "1 number {} is missing; it is a gap"
+                if missing == 1
+                else f"{missing} numbers {{}} are missing; they are gaps"
+            )
+            told.append(f"{self._pattern}: {are.format(between)} in time")
         return told
 
     def __enter__(self) -> Self:
@@ -282,7 +287,7 @@ class ImageSequenceSource(_Pictures):
         wh = self.info.frame_wh
         for position, (picture, _page) in self._rest():
             if picture.wh != wh or picture.windows is not None:
-                self._leave_out(self._paths[position], f"it is {picture.wh[0]}x{picture.wh[1]}, the first is {wh}")
+                self._leave_out(self._paths[position], f"it is {_size(picture.wh)}, the first is {_size(wh)}")
                 continue
             index = self.counts["decoded"]
             self.counts["decoded"] += 1
@@ -312,3 +317,7 @@ def _numbered(pattern: str) -> Iterable[tuple[int, Path]]:
     except OSError as error:
         raise SourceOpenError(f"cannot open {pattern}: {error.strerror}; check the folder") from None
     return [(int(found[1]), file) for file in files if (found := name.fullmatch(file.name))]
+
+
+def _size(wh: tuple[int, int] | None) -> str:
+    return "x".join(map(str, wh or ()))

@@ -135,6 +135,8 @@ def _check_file(path: str) -> None:
         raise SourceOpenError(f"cannot open {path}: {getattr(error, 'strerror', None) or error}") from None
     if stat.S_ISDIR(status.st_mode):
         raise SourceOpenError(f"cannot open {path}: it is a folder, not a video; name a file in it")
+    if stat.S_ISFIFO(status.st_mode):  # it can be opened once, and opening it waits for a writer, for ever
+        raise SourceOpenError(f"cannot open {path}: it is a pipe; write a file, or send to an address such as udp://")
     if not os.access(path, os.R_OK):
         raise SourceOpenError(f"cannot open {path}: this user may not read it; change its permissions (chmod +r)")
     if stat.S_ISREG(status.st_mode) and status.st_size == 0:

@@ -206,7 +206,7 @@ def test_gaps_and_odd_ones_in_a_sequence(tmp_path: Path) -> None:
     assert [frame.index for frame in frames] == [0, 1, 2]
     assert source.counts == {"decoded": 3, "damaged": 1, "concealed": 0, "skipped": 2}
     assert any("2 numbers between 1 and 6 are missing" in warning for warning in source.warnings)
-    assert any("40x10" in warning for warning in source.warnings)
+    assert any("it is 40x10, the first is 40x" in warning for warning in source.warnings)
 
 
 def test_digits_of_the_pattern_count(tmp_path: Path) -> None:

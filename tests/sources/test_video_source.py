@@ -336,6 +336,8 @@ def test_refusals_say_what_and_how_to_mend(tmp_path: Path) -> None:
     (tmp_path / "unfinished.mp4").write_bytes(whole[: len(whole) // 2])
     assert "before its index" in refusal(tmp_path / "unfinished.mp4")
     assert "not built" in refusal("srt://127.0.0.1:1")
+    os.mkfifo(tmp_path / "pipe.ts")
+    assert "it is a pipe" in refusal(tmp_path / "pipe.ts")
 
 
 def test_sound_is_no_video(tmp_path: Path) -> None:
