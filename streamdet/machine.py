@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 
-from streamdet.errors import StartupError
+from streamdet.errors import StartupError, StreamdetError
 
 __all__ = ["machine_report"]
 
@@ -31,6 +31,7 @@ def machine_report() -> str:
     lines = [f"streamdet {version}, Python {platform.python_version()}, {system}"]
     lines.append(f"processor: {os.cpu_count()} cores, {platform.machine()}")
     lines += [_version_of(package, remedy, 14) for package, remedy in _PACKAGES]
+    lines += _arithmetic_report()
     return "\n".join([*lines, *_gpu_report()])
 
 
@@ -40,6 +41,23 @@ def _version_of(package: str, remedy: str, width: int) -> str:
     except importlib.metadata.PackageNotFoundError:
         said = f"not installed{f' ({remedy})' if remedy else ''}"
     return f"{package:<{width}} {said}"
+
+
+def _arithmetic_report() -> list[str]:
+    """In which numbers networks are run on this processor."""
+    from streamdet.detectors.openvino_backend import arithmetic_here, installed
+
+    if not installed():
+        return []
+    try:
+        bf16 = arithmetic_here() == "bf16"
+    except StreamdetError as error:
+        return [f"{'precision':<14} {error}"]
+    if not bf16:
+        return [f"{'precision':<14} fp32; this processor does not multiply bf16"]
+    return [
+        f"{'precision':<14} openvino: bf16 for networks whose boxes stay where they are, else fp32 (always: --precision fp32)"
+    ]
 
 
 def _gpu_report() -> list[str]:
