@@ -248,9 +248,21 @@ def motion(record: dict[str, Any]) -> str:
     return table(header, rows)
 
 
+def filming(record: dict[str, Any]) -> str:
+    """The same rally through other cameras: precision, recall and F1 of each model."""
+
+    def cell(one: dict[str, Any]) -> str:
+        return " / ".join(f"{one[name] or 0:.2f}" for name in ("precision", "recall", "f1"))
+
+    models = list(next(iter(record["cameras"].values())))
+    rows = [[name, *(cell(found[model]) for model in models)] for name, found in record["cameras"].items()]
+    return table(["the rally", *(f"`{model}`: P / R / F1" for model in models)], rows)
+
+
 TABLES: dict[str, Callable[[dict[str, Any]], str]] = {
     "demo": demo,
     "model_tiny": model_tiny,
+    "filming": filming,
     "startup": startup,
     "slicers": slicers,
     "motion": motion,
