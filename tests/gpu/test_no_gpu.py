@@ -37,6 +37,25 @@ def test_a_run_on_a_gpu_that_is_not_there_is_refused_in_one_sentence(device: str
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(("asked", "used"), [("auto", "fp16"), ("fp32", "fp32")])
+def test_precision_fp32_holds_for_gpus_too(
+    asked: str, used: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import streamdet.gpu
+    from streamdet.config import Config, with_values
+    from streamdet.detectors import device_detector
+    from tests.dot_network import save_dot_network
+
+    given: dict[str, str] = {}
+    monkeypatch.setattr(streamdet.gpu, "_runtime", lambda *_: "onnxruntime")
+    monkeypatch.setattr(
+        device_detector, "DeviceDetector", lambda *_, gpu, **__: given.setdefault("precision", gpu.precision)
+    )
+    config = with_values(Config(), {"model.precision": asked})
+    streamdet.gpu.gpu_detector(config, save_dot_network(tmp_path / "m.onnx"), "cuda:0", tmp_path)
+    assert given == {"precision": used}
+
+
 def test_a_device_nobody_knows_is_a_mistake_of_the_user() -> None:
     done = run("run", "demo", "--device", "tpu", "--model", "auto")
     assert done.returncode == 2

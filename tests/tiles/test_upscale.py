@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,26 @@ def test_differences_are_magnified_too() -> None:
     signed = (luma[20:52, 10:42].astype(np.float32) - before[20:52, 10:42]) / 64
     expected = cv2.resize(signed.clip(-2, 2), (64, 64), interpolation=cv2.INTER_CUBIC)
     assert np.abs(data[1] - expected).max() < 1e-4
+
+
+def test_differences_in_bytes_are_magnified_too() -> None:
+    numbers = InputSpec(wh=(64, 64), channels=("r", "g", "b", "difference"))
+    levels = replace(numbers, dtype="uint8", layout="nhwc", signed_zero=128)
+    now, then = texture(), texture()
+    luma, before = (cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY) for picture in (now, then))
+    tiles = TilePlan(
+        (400, 300),
+        (64, 64),
+        np.array([[10, 20, 42, 52], [5, 5, 69, 69]], np.int32),
+        np.array([[2, 2], [1, 1]], np.float32),
+        np.zeros(2, np.uint8),
+        2,
+    )
+    motion = Motion(luma, previous=before)
+    want = UpscalingPacker(numbers, bicubic)(frame_of(now), motion, tiles).data.transpose(0, 2, 3, 1).copy()
+    got = UpscalingPacker(levels, bicubic)(frame_of(now), motion, tiles).data
+    want[..., 3] = (want[..., 3] * 64 + 128).clip(0, 255)
+    assert np.abs(got - want).max() <= 2.6
 
 
 # ------------------------------------------------------------------------------------------------------ networks for it
