@@ -76,10 +76,10 @@ def test_what_does_more_than_move_px_stays(tmp_path: Path) -> None:
 @pytest.mark.parametrize("extra", ["", "relu", "read twice"])
 def test_bytes_are_worth_what_numbers_are(tmp_path: Path, spec: InputSpec, extra: str) -> None:
     file = read_model(save_focus(tmp_path / "m.onnx", extra=extra))
-    with OnnxRuntimeBackend(file, threads=1) as known, OpenVinoBackend(file, threads=2) as ours:
+    with OnnxRuntimeBackend(file, threads=1) as known, OpenVinoBackend(file, threads=4) as ours:
         taken = ours.wants(spec)
         assert (taken.dtype, taken.layout, taken.affine(0)) == ("uint8", "nhwc", (1.0, 0.0))
-        for count in (1, 2, 5):  # one tile on all threads, two side by side, and both
+        for count in (1, 2, 5):  # one tile on all threads, two side by side, and both ways
             data = pictures(count)
             np.testing.assert_allclose(answers(ours, data), answers(known, as_spec(data, spec)), atol=1e-4)
         data = as_spec(pictures(2), spec)
