@@ -90,7 +90,7 @@ class Lookback(Generic[T]):
         for key, number, label, seen in zip(*(column.tolist() for column in columns)):
             life = self._lives.setdefault(key, _Life())
             life.id, life.label = number or life.id, label
-            life.hits += seen
+            life.hits += seen and not repeat
         if self._movers and found is not None and not repeat:
             self._go_back(tracks)
         return [self._tell()] if len(self._moments) > self._frames else []
