@@ -142,7 +142,22 @@ def _speed(record: dict[str, Any]) -> str:
         for size, contenders in record["sizes"].items()
         for name, one in contenders.items()
     ]
-    return table(["`--look motion`", "model", "fps, decode to result", "real time", "tiles per frame"], rows)
+    fast = table(["`--look motion`", "model", "fps, decode to result", "real time", "tiles per frame"], rows)
+    return f"{fast}\n\n{_cost(record['networks'])}"
+
+
+def _cost(networks: dict[str, dict[str, Any]]) -> str:
+    """What a network alone costs on one thread: ms per 320x320 px, and that as a share of one call of yolox_nano."""
+    ways = [way for way in next(iter(networks.values())) if way.endswith("threads_1")]
+    rows = []
+    for name, by_way in networks.items():
+        cells = [
+            f"{by_way[way]['area_ms']:.2f} ms, {by_way[way]['of_yolox_call']:.2f}" if way in by_way else "-"
+            for way in ways
+        ]
+        rows.append([f"`{name}`", *cells])
+    named = [way.removesuffix("_threads_1").replace("_", " ") if way != "threads_1" else "onnxruntime" for way in ways]
+    return table(["per 320x320 px, of a call of yolox_nano", *named], rows)
 
 
 def live_latency(record: dict[str, Any]) -> str:

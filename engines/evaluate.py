@@ -38,6 +38,7 @@ from engines.sheets import draw_sheet, mistakes, nothing_in
 from engines.speed import cost, measure
 from streamdet.assemble import find_model
 from streamdet.detectors.coco import COCO_80
+from streamdet.detectors.openvino_backend import installed
 from streamdet.scoring import Found, Labels, Pairing, point_score, read_frames_jsonl, read_labels
 
 __all__ = ["Contender", "evaluate", "score_clip"]
@@ -73,6 +74,15 @@ def contender(word: str, data: Path) -> Contender:
     return Contender(Path(word).stem, word)
 
 
+def _runtimes(who: Contender) -> dict[str, list[str]]:
+    """What `streamdet bench` is told, by a name for it: with each runtime there is, if it has a network."""
+    words = ["--model", who.model, *who.options[:2]]
+    if who.sha256 is None:
+        return {who.name: words}
+    names = {who.name: "onnxruntime"} | ({f"{who.name}, openvino": "openvino"} if installed() else {})
+    return {name: [*words, "--backend", backend] for name, backend in names.items()}
+
+
 def code_sha256() -> str:
     """Of everything in streamdet/ that decides what a run shows."""
     folder, total = _ROOT / "streamdet", hashlib.sha256()
@@ -89,10 +99,11 @@ class Runner:
     work: Path
     code: str
     threads: int = 1
+    backend: str = "onnxruntime"
 
     def __call__(self, who: Contender, clip: Clip, frames: int | None) -> tuple[Found, float]:
         """What was shown in the first `frames` frames, and the seconds it took."""
-        words = [*who.options, *(["--max-frames", str(frames)] if frames else [])]
+        words = [*who.options, "--backend", self.backend, *(["--max-frames", str(frames)] if frames else [])]
         stat = clip.path.stat()
         parts = [who.name, who.sha256, self.code, str(clip.path), stat.st_size, words]
         key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
@@ -231,6 +242,7 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--threads", type=int, default=0, help="of each run (0: cores / jobs)")
+    parser.add_argument("--backend", choices=("onnxruntime", "openvino"), default="onnxruntime", help="of the networks")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "streamdet-evaluate")
     parser.add_argument("--output", type=Path, default=_RESULT)
     parser.add_argument("--sheets", type=Path, help="folder for pictures of every miss and false object")
@@ -241,11 +253,12 @@ def main() -> None:
     models = {one.name: {"sha256": one.sha256, "options": list(one.options)} for one in who}
     made: Record = {"machine": machine(), "code": code_sha256(), "models": models}
     if given.speed:
-        made["sizes"] = measure({one.name: ["--model", one.model, *one.options[:2]] for one in who})
+        made["sizes"] = measure({name: words for one in who for name, words in _runtimes(one).items()})
         made["networks"] = cost({one.name: path for one in who if (path := find_model(one.model)) is not None})
         write(given.output, {"speed": made})
         return
-    run = Runner(given.work, made["code"], threads)
+    made["backend"] = given.backend
+    run = Runner(given.work, made["code"], threads, given.backend)
     clips = clips_of(given.data, given.work, given.groups)
     made["results"] = evaluate(who, clips, run, most=given.max_frames, jobs=given.jobs, sheets=given.sheets)
     record = write(given.output, {"benchmark": "model_tiny", "max_frames": given.max_frames or None} | made)
