@@ -63,10 +63,12 @@ def spec_of(channels: str) -> InputSpec:
 
 
 def like_model(config: Config, model: str) -> InputSpec:
-    """What the network `model` is fed. Raises ModelError, UsageError for ``motion``."""
+    """What the network `model` is fed, as its file has it: a runtime may want the same packed otherwise. Raises ModelError,
+    UsageError for ``motion``."""
     if find_model(model) is None:
         raise UsageError("--like motion: it has no network and is fed nothing; name a network, or use --channels")
-    with make_detector(with_values(config, {"model.name": model})) as detector:
+    own = {"model.name": model, "model.backend": "onnxruntime", "model.device": "cpu"}
+    with make_detector(with_values(config, own)) as detector:
         assert detector.input is not None
         return detector.input
 
