@@ -13,7 +13,7 @@ from streamdet.detectors.decode.layout import Raw
 from streamdet.errors import ModelError
 from streamdet.inputspec import InputSpec
 
-__all__ = ["Backend", "Chunk", "Data", "Piece", "Rows", "chunks", "joined", "refused"]
+__all__ = ["Backend", "Chunk", "Data", "Piece", "Rows", "chunks", "first_answer", "joined", "refused"]
 
 Chunk = tuple[int, int, Raw]
 """First tile row, number of tiles, outputs by name. With a fixed batch the outputs may hold rows beyond that number."""
@@ -48,6 +48,12 @@ class Rows:
 
 
 Data = NDArray[Any] | Rows
+
+
+def first_answer(backend: Backend, data: Data) -> Raw:
+    """Outputs of the first chunk, copied; all is run, which warms the runtime up."""
+    answers = [{name: np.array(array) for name, array in raw.items()} for _, _, raw in backend.infer(data)]
+    return answers[0] if answers else {}
 
 
 def joined(parts: Sequence[NDArray[Any]]) -> Data:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.detectors.backend import Backend
+from streamdet.detectors.backend import Backend, first_answer
 from streamdet.detectors.decode.layout import Raw
 from streamdet.detectors.openvino_backend import arithmetic_here
 from streamdet.detectors.rounding import fed, why_not_rounded
@@ -37,7 +37,7 @@ def measure(file: ModelFile, threads: int, *, exact: bool = False) -> dict[str, 
     with contextlib.ExitStack() as stack:
         try:
             known = stack.enter_context(make_backend(Choice("onnxruntime"), file, threads))
-            answer = _answer(known, noise(file))
+            answer = first_answer(known, noise(file))
             other, said = _openvino(file, threads, known, answer, exact, stack)
             record |= said
             if record["arithmetic"] == "fp32" and (why := _other_answers(file, answer, known, other)):
@@ -57,7 +57,7 @@ def arithmetic_only(file: ModelFile, threads: int) -> dict[str, Any]:
     with contextlib.ExitStack() as stack:
         try:
             known = stack.enter_context(make_backend(Choice("onnxruntime"), file, threads))
-            return _openvino(file, threads, known, _answer(known, noise(file)), False, stack)[1]
+            return _openvino(file, threads, known, first_answer(known, noise(file)), False, stack)[1]
         except StreamdetError as error:
             return {"arithmetic": "fp32", "rounding": f"there is nothing to compare with: {error}"}
 
@@ -104,26 +104,20 @@ def _tiles(file: ModelFile, answer: Raw, backend: Backend, threads: int) -> NDAr
 def _only_one_runs(file: ModelFile, threads: int, record: dict[str, Any], error: StreamdetError) -> dict[str, Any]:
     try:
         with make_backend(Choice("onnxruntime"), file, threads) as backend:
-            _answer(backend, noise(file))
+            first_answer(backend, noise(file))
     except StreamdetError as first:
         try:
             with make_backend(Choice("openvino"), file, threads) as backend:
-                _answer(backend, noise(file))
+                first_answer(backend, noise(file))
         except StreamdetError:
             raise first from None
         return record | {"backend": "openvino", "arithmetic": "fp32", "why": f"onnxruntime: {first}"}
     return record | {"why": f"openvino: {error}"}
 
 
-def _answer(backend: Backend, data: NDArray[Any]) -> Raw:
-    """Outputs of the first chunk, copied; the run is the warm-up too."""
-    answers = [{name: np.array(array) for name, array in raw.items()} for _, _, raw in backend.infer(data)]
-    return answers[0]
-
-
 def _other_answers(file: ModelFile, answer: Raw, known: Backend, other: Backend) -> str:
     """Whether `other` says something else than `known`, in words: other numbers, and other rows (8 bits round apart)."""
-    if _agree(answer, _answer(other, noise(file))):
+    if _agree(answer, first_answer(other, noise(file))):
         return ""
     try:
         return why_not_rounded(sniff(file, answer), known, other)

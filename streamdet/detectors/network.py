@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from streamdet.boxes import nms
 from streamdet.config import ModelConfig
-from streamdet.detectors.backend import Backend, joined
+from streamdet.detectors.backend import Backend, first_answer, joined
 from streamdet.detectors.choose import Choice, choose, make_backend, thread_count
 from streamdet.detectors.classes import ClassMap, map_classes
 from streamdet.detectors.decode.layout import Candidates, Raw
@@ -79,10 +79,10 @@ class NetworkDetector:
         if choice.backend == "openvino":
             try:
                 with make_backend(Choice("onnxruntime"), self._file, 1) as known:
-                    return _answer(known, self._file)
+                    return first_answer(known, noise(self._file))
             except ModelError as error:
                 _LOG.debug("%s", error)
-        return _answer(backend, self._file)
+        return first_answer(backend, noise(self._file))
 
     @property
     def spec(self) -> ModelSpec:
@@ -227,12 +227,6 @@ class NetworkDetector:
         if found.mixed is None:
             return rows
         return replace(rows, masks=draw_masks(found.mixed, xyxy, found.tile, tiles))
-
-
-def _answer(backend: Backend, file: ModelFile) -> Raw:
-    return next(
-        ({name: np.array(array) for name, array in raw.items()} for _, _, raw in backend.infer(noise(file))), {}
-    )
 
 
 def moved(found: Candidates, by: int) -> Candidates:
