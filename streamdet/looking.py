@@ -12,10 +12,11 @@ from streamdet.inputspec import InputSpec
 from streamdet.protocols import Detector, Memory, Packer, Scheduler
 from streamdet.types import F32, TilePlan
 
-__all__ = ["Look", "make_look"]
+__all__ = ["Look", "everywhere_plan", "make_look"]
 
 _LOG = logging.getLogger(__name__)
 
+MakePlan = Callable[[tuple[int, int]], TilePlan]
 Look = tuple[Scheduler, Packer, Callable[[TilePlan, F32], TilePlan] | None, Memory | None]
 
 
@@ -33,11 +34,18 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
     from streamdet.tiles.schedule import TileScheduler
     from streamdet.upscaling import upscaling
 
-    make_plan = functools.partial(
+    make_plan: MakePlan = functools.partial(
         plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
     )
-    plan = make_plan(frame_wh) if frame_wh is not None else None
     closer = None if live else upscaling(config.tiles, spec)
+    look_all = config.tiles.look == "all"
+    one_cost = closer is not None or (
+        live and not look_all
+    )  # inputs of other sizes cost what a budget would not foresee
+    everywhere = None if one_cost else everywhere_plan(config, detector)
+    if everywhere is not None and (still or look_all):
+        make_plan, everywhere = everywhere, None
+    plan = make_plan(frame_wh) if frame_wh is not None else None
     if live and config.tiles.upscale is not None:
         _LOG.warning("tiles.upscale is for files and stills: a live stream is looked at once")
     if closer is not None:
@@ -50,8 +58,29 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
     movers = any(channel.signed or channel.offset for channel in spec.parsed)
     # a stretched input is a whole view; a network of movers needs so much of the surroundings that a collage saves little
     fitting = not spec.stretch and not movers if config.tiles.collage == "auto" else config.tiles.collage == "on"
-    scheduler = TileScheduler(config.tiles, make_plan=make_plan, collages=fitting and packer.collages, movers=movers)
-    return scheduler, packer, None, None if movers or config.tiles.look == "all" else scheduler
+    scheduler = TileScheduler(
+        config.tiles,
+        make_plan=make_plan,
+        make_everywhere=everywhere,
+        collages=fitting and packer.collages,
+        movers=movers,
+    )
+    return scheduler, packer, None, None if movers or look_all else scheduler
+
+
+def everywhere_plan(config: Config, detector: Detector) -> MakePlan | None:
+    """What plans looks at all of a frame with fewer, larger inputs than usual; None if `detector` (entered) does not bear them.
+
+    Asked of the network only where it may be of use: the first time that takes some inferences.
+    """
+    from streamdet.tiles.plan import plan_everywhere
+
+    spec, tiles = detector.input, config.tiles
+    sized = spec is not None and spec.wh is not None and not spec.stretch
+    if not sized or str(tiles.tile).lower() != "auto" or tiles.whole_frame or not detector.local:
+        return None
+    assert spec is not None
+    return functools.partial(plan_everywhere, input_wh=spec.wh, config=tiles, stride=spec.stride)
 
 
 def _make_packer(config: Config, detector: Detector, spec: InputSpec, input_wh: tuple[int, int] | None) -> Packer:

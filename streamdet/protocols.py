@@ -185,6 +185,7 @@ class Detector(_Managed, Protocol):
     which a detection counts, by label (L,) f32 in ``thresholds`` and the lowest of them in ``threshold``. Rows down to
     `WEAK_SHARE` of it (`FAINT_SHARE` of networks that see motion) are given too: the tracker keeps known tracks alive with them,
     a look back finds with them where a mover came from, nobody else sees them.
+    ``local``: the network may be given larger inputs than its own (multiples of its stride): see `streamdet.detectors.local`.
     ``counts`` and ``warnings``: what went wrong while running, for the summary.
     """
 
@@ -194,6 +195,8 @@ class Detector(_Managed, Protocol):
     def warnings(self) -> list[str]: ...
     @property
     def input(self) -> InputSpec | None: ...
+    @property
+    def local(self) -> bool: ...
     @property
     def labels(self) -> tuple[str, ...]: ...
     @property

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from streamdet.assemble import find_model, looks_at_motion, make_detector
 from streamdet.config import Config
 from streamdet.errors import UsageError
+from streamdet.looking import everywhere_plan
 from streamdet.protocols import Detector, Merger, Packer
 from streamdet.types import F32, U8, Bool, Result, TilePlan
 
@@ -49,10 +50,11 @@ def still_parts(config: Config, detector: Detector) -> StillParts:
             f"{name} looks at what moves, in a still nothing does; give a network for pictures, as in model='yolox.onnx'"
         )
     closer = upscaling(config.tiles, spec)
+    plan = functools.partial(
+        plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
+    )
     return StillParts(
-        plan=functools.partial(
-            plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
-        ),
+        plan=plan if closer is not None else everywhere_plan(config, detector) or plan,
         packer=(lambda: CpuPacker(spec)) if closer is None else closer.packer,
         finer=closer.finer if closer else None,
         merger=Merger(config.merge),

@@ -3,25 +3,21 @@
 So is which arithmetic OpenVINO may use: bf16 where the processor has it and the network's answers bear it
 (`streamdet.detectors.rounding`), unless ``model.precision`` is fp32.
 
-The memory is ``$XDG_CACHE_HOME/streamdet/backends.json`` (``~/.cache`` by default). A lost, damaged or unwritable memory
-costs a second at the next start, nothing else; nor does a user without a home (a container's, often).
+See `streamdet.detectors.memory` for where that is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.metadata
-import json
 import logging
 import os
 import platform
-import tempfile
 from pathlib import Path
-from typing import Any
 
 from streamdet.config import ModelConfig
 from streamdet.detectors.measure import arithmetic_only, measure
+from streamdet.detectors.memory import fingerprint, remember, remembered
 from streamdet.detectors.openvino_backend import installed
 from streamdet.detectors.runtimes import Choice, cache_dir, make_backend
 from streamdet.detectors.spec import ModelFile
@@ -55,29 +51,24 @@ def choose(config: ModelConfig, file: ModelFile) -> Choice:
     exact = config.precision == "fp32"
     threads = thread_count(config)
     key = _key(file, threads, config.precision)
-    known = _remembered().get(key, {})
+    known = remembered(key)
     if config.backend == "openvino":
         if exact:
             return Choice("openvino")
         if known.get("arithmetic") not in ("fp32", "bf16"):
             known = known | arithmetic_only(file, threads)
-            _remember(key, known)
+            remember(key, known)
         return Choice("openvino", known["arithmetic"])
     if known.get("backend") not in ("onnxruntime", "openvino") or known.get("arithmetic") not in ("fp32", "bf16"):
         known = measure(file, threads, exact=exact)
-        _remember(key, known)
+        remember(key, known)
         _LOG.info("backend measured for %s: %s", file.path.name, known)
     return Choice(known["backend"], known["arithmetic"])
 
 
-# ---------------------------------------------------------------------------------------------------------------- memory
-
-
 def _key(file: ModelFile, threads: int, precision: str) -> str:
-    with file.path.open("rb") as handle:
-        model = hashlib.file_digest(handle, "sha256").hexdigest()[:16]
     versions = "/".join(importlib.metadata.version(name) for name in ("onnxruntime", "openvino"))
-    return f"{model} {_processor()} x{threads} {precision} {versions} {platform.machine()} {_EDITION}"
+    return f"{fingerprint(file.path)} {_processor()} x{threads} {precision} {versions} {platform.machine()} {_EDITION}"
 
 
 def _processor() -> str:
@@ -90,22 +81,3 @@ def _processor() -> str:
             elif line.startswith("flags") and not {"avx512_bf16", "amx_bf16"}.isdisjoint(line.split()):
                 bf16 = " bf16"
     return name + bf16
-
-
-def _remembered() -> dict[str, Any]:
-    try:
-        tree = json.loads((cache_dir() / "backends.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {k: v for k, v in tree.items() if isinstance(v, dict)} if isinstance(tree, dict) else {}
-
-
-def _remember(key: str, record: dict[str, Any]) -> None:
-    try:
-        folder = cache_dir()
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as handle:
-            json.dump(_remembered() | {key: record}, handle)
-        os.replace(handle.name, folder / "backends.json")  # whole or not at all
-    except OSError as error:
-        _LOG.debug("cannot remember the backend: %s", error)

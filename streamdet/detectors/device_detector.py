@@ -145,6 +145,10 @@ class DeviceDetector(NetworkDetector):
     def _about(self) -> str:
         return self._runs.about if self._runs is not None else "closed"
 
+    @property
+    def local(self) -> bool:  # plans are compiled for the file's own size
+        return False
+
     def bind(self, input_wh: tuple[int, int]) -> None:
         """Be ready for tiles of `input_wh` px: compiles now what would else be compiled at the first frame.
 

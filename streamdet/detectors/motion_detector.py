@@ -42,6 +42,10 @@ class MotionDetector:
         return None
 
     @property
+    def local(self) -> bool:
+        return False
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return ("mover",)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,8 @@ from streamdet.detectors.choose import Choice, choose, make_backend, thread_coun
 from streamdet.detectors.classes import ClassMap, map_classes
 from streamdet.detectors.decode.layout import Candidates, Raw
 from streamdet.detectors.decode.prototypes import draw_masks
+from streamdet.detectors.local import only_local_operators, why_not_local
+from streamdet.detectors.memory import fingerprint, remember, remembered
 from streamdet.detectors.sniff import ModelSpec, noise, sniff
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.errors import ModelError
@@ -29,6 +32,7 @@ from streamdet.types import F32, Detections, TileBatch, TilePlan
 __all__ = ["NetworkDetector", "in_pieces", "moved", "open_detector"]
 
 _MOST_PER_TILE = 300
+_LOCAL_EDITION = 1  # of how it is found out whether a network is local: a higher number makes old memories stale
 _LOG = logging.getLogger(__name__)
 
 
@@ -89,6 +93,20 @@ class NetworkDetector:
         if self._spec is None:
             raise RuntimeError("the detector is not entered yet")
         return self._spec
+
+    @functools.cached_property
+    def local(self) -> bool:
+        """See `streamdet.protocols.Detector`. Tried once per file, on onnxruntime, and remembered: some inferences."""
+        if not only_local_operators(self._file):
+            return False
+        key = f"{fingerprint(self._file.path)} local {_LOCAL_EDITION}"
+        known = remembered(key)
+        if not isinstance(known.get("local"), bool):
+            with make_backend(Choice("onnxruntime"), self._file, thread_count(self._config)) as backend:
+                why = why_not_local(sniff(self._file, first_answer(backend, noise(self._file))), backend)
+            known = {"model": self._file.path.name, "local": not why} | ({"why": why} if why else {})
+            remember(key, known)
+        return bool(known["local"])
 
     @property
     def _map(self) -> ClassMap:

@@ -20,7 +20,7 @@ import onnxruntime
 from streamdet.config import GpuConfig
 from streamdet.detectors.backend import refused
 from streamdet.detectors.device_backend import DeviceRaw, constants, input_wh_of
-from streamdet.detectors.onnx_header import without_weight_inputs
+from streamdet.detectors.onnx_bytes import without_weight_inputs
 from streamdet.detectors.sniff import input_shape
 from streamdet.detectors.spec import ModelFile
 from streamdet.device import Device

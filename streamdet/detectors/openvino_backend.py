@@ -204,7 +204,7 @@ class OpenVinoBackend:
             shape = (shape[0], shape[3], height, width)
         taken = shape[1:] if self._file.unbatched else shape
         shapes = {self._file.picture.name: list(taken)} | {name: list(value.shape) for name, value in beside.items()}
-        if model.is_dynamic():
+        if model.is_dynamic() or list(model.input(self._file.picture.name).shape) != list(taken):
             model.reshape(shapes)
         model, outputs = self._lightened(model, dtype)
         settings = {

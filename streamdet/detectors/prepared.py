@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamdet.config import Precision
-from streamdet.detectors.onnx_header import without_weight_inputs
+from streamdet.detectors.onnx_bytes import without_weight_inputs
 from streamdet.detectors.sniff import extra_inputs, input_shape, probe_wh
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.errors import DependencyError, ModelError

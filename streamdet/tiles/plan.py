@@ -7,6 +7,7 @@ where the frame allows it (4:2:0 chroma then needs no half-sample shift).
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -16,7 +17,7 @@ from streamdet.errors import ConfigError
 from streamdet.tiles.polygon import covered, inside, touched
 from streamdet.types import I32, WHY_ALL, Bool, TilePlan
 
-__all__ = ["coarse_rows", "describe", "inside", "keep_mask", "plan_tiles"]
+__all__ = ["coarse_rows", "describe", "inside", "keep_mask", "plan_everywhere", "plan_tiles"]
 
 WANTED_PX = 6.0  # an object reaches the network at least this large (tile=auto), as far as LARGEST_ZOOM allows
 LARGEST_ZOOM = 2.0
@@ -25,6 +26,8 @@ SMALL_TILE = 320  # ... a larger one is cut into these, so that work follows wha
 WHOLE_PX = 1920 * 1088  # any-size networks, look=all: up to this area one tile (no seams, no overlap paid for) ...
 LARGE_TILE = 1280  # ... then these
 LARGEST_INPUT_PX = 3840 * 2176  # tile=none on an any-size network: larger frames are shrunk to this area
+JOINED_PX = 1280 * 1024  # local networks made for one size, everywhere: an input of theirs is no larger than this
+WORTH_JOINING = 0.9  # ... and the area of all of them at most this share of the usual tiles'
 SMALLEST_TILE, LARGEST_TILE, MOST_TILES = 16, 16384, 20_000
 
 Size = tuple[int, int]
@@ -63,6 +66,51 @@ def plan_tiles(
     keep = _wanted(xyxy, frame_wh, config)
     xyxy, scales = xyxy[keep], scales[keep]
     return TilePlan(frame_wh, network, xyxy, scales, np.full(len(xyxy), WHY_ALL, np.uint8), len(xyxy))
+
+
+def plan_everywhere(
+    frame_wh: Size, *, input_wh: Size | None, config: TilesConfig, stretch: bool = False, stride: int = 32
+) -> TilePlan:
+    """The plan for looking at all of a frame with a *local* network (see `streamdet.detectors.local`) made for `input_wh`.
+
+    With ``tile`` "auto" tiles side by side are joined into few larger inputs of one size, at the same scale: what overlaps is
+    looked at once, and larger things are seen whole. Where that is no less work, it is :func:`plan_tiles`.
+    """
+    fine = plan_tiles(frame_wh, input_wh=input_wh, config=config, stretch=stretch, stride=stride)
+    alike = not stretch and not config.whole_frame and len(fine) > 1
+    if input_wh is None or not alike or str(config.tile).strip().lower() != "auto":
+        return fine
+    width, height = (fine.xyxy[0, 2:] - fine.xyxy[0, :2]).tolist()
+    shares = [round(config.overlap * side) if config.overlap < 1 else round(config.overlap) for side in (width, height)]
+    scale = fine.scale[0].tolist()
+    choices = []
+    for counts in itertools.product(*(range(1, len(np.unique(fine.xyxy[:, axis])) + 1) for axis in (0, 1))):
+        least = [math.ceil((frame_wh[i] + (counts[i] - 1) * shares[i]) / counts[i]) for i in (0, 1)]
+        network = [math.ceil(round(least[i] * scale[i], 3) / stride) * stride for i in (0, 1)]
+        count = counts[0] * counts[1]
+        odd = 1.0 if count % 2 == 0 else 1 + 0.25 / count  # two of them run side by side: see onnxruntime_backend
+        if network[0] * network[1] <= JOINED_PX:
+            choices.append((network[0] * network[1] * count * odd, count, network))
+    if not choices or min(choices)[0] > WORTH_JOINING * len(fine) * input_wh[0] * input_wh[1]:
+        return fine
+    network = min(choices)[2]
+    tile = [min(frame_wh[i], max(SMALLEST_TILE, _even(network[i] / scale[i]))) for i in (0, 1)]
+    xyxy = np.concatenate([_grid(frame_wh, (tile[0], tile[1]), (tile[0], tile[1]), float(max(shares)))])
+    exact = [min(network[i], round(tile[i] * scale[i])) / tile[i] for i in (0, 1)]
+    xyxy = xyxy[_wanted(xyxy, frame_wh, config)]
+    joined = TilePlan(
+        frame_wh,
+        (network[0], network[1]),
+        xyxy,
+        np.tile(np.array(exact, np.float32), (len(xyxy), 1)),
+        np.full(len(xyxy), WHY_ALL, np.uint8),
+        len(xyxy),
+    )
+    return joined if _input_px(joined) <= WORTH_JOINING * _input_px(fine) else fine
+
+
+def _input_px(plan: TilePlan) -> int:
+    return plan.slots * plan.input_wh[0] * plan.input_wh[1]
 
 
 def keep_mask(frame_wh: Size, config: TilesConfig, xyxy: np.ndarray) -> Bool | None:

@@ -25,7 +25,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.boxes import ios
+from streamdet.boxes import area, intersection, ios
 from streamdet.config import TilesConfig
 from streamdet.tiles.attention import Attention
 from streamdet.tiles.collage import MOST_PIECES, MOVERS, ORDINARY, collage, fit_in_pieces
@@ -56,6 +56,7 @@ MOST_FILLED = 64  # regions up to which it is worth trying to fill inputs up
 MOST_REGIONS = 2000  # more moving things than this: everything moves, run all tiles
 FIRST_DT_S = 1 / 30  # before two frames were seen
 PATIENT_SWEEPS, SWEEP_TILE_IN = 4.0, 4  # with too little time for all tiles: see most_urgent
+PIECE, JOINED = -1, -2  # rows of what was given out that are none of the plan
 
 F64 = NDArray[np.float64]
 
@@ -66,6 +67,8 @@ class TileScheduler:
     A tile's age (media time since it was last run) never exceeds ``sweep_s`` when a frame arrives as long as frames come
     evenly; after a gap all that became overdue meanwhile is run at once.
 
+    `make_everywhere`: plans frames that are looked at all over, where that is better done in other tiles.
+
     Attributes:
         frames: frames seen. of_total: tiles a look everywhere would have run. counters: tiles run, by why.
     """
@@ -75,6 +78,7 @@ class TileScheduler:
         config: TilesConfig,
         *,
         make_plan: Callable[[tuple[int, int]], TilePlan],
+        make_everywhere: Callable[[tuple[int, int]], TilePlan] | None = None,
         collages: bool = False,
         movers: bool = True,
     ) -> None:
@@ -83,7 +87,9 @@ class TileScheduler:
         self._movers = movers
         self._sight = MOVERS if movers else ORDINARY
         self._make_plan = make_plan
+        self._make_everywhere = make_everywhere
         self._plan: TilePlan | None = None
+        self._everything: TilePlan | None = None  # shows all of a frame, where that is another plan
         self._coarse: Bool = np.zeros(0, np.bool_)
         self._sweep = Sweep(np.zeros((0, 4), np.int32), 0.0, sweep_s=1.0, still_sweep_s=1.0)
         self._attention = self._fresh_attention((1, 1))
@@ -108,7 +114,7 @@ class TileScheduler:
 
     def _of_subjects(self, tiles: TilePlan, found: Detections) -> Detections:
         """Without what is found in pieces beside what they are to show: cut off, and with no surroundings, anything is found."""
-        whole = int((self._rows >= 0).sum())
+        whole = int((self._rows != PIECE).sum())
         if whole == len(tiles) or not len(found):
             return found
         met = (ios(found.xyxy, self._subjects) >= MET_SHARE).any(1)
@@ -129,11 +135,14 @@ class TileScheduler:
         plan = self._current(frame)
         since_s = self._tick(frame)
         why, pieces = self._choose(frame, motion, tracks, plan, since_s)
+        if self._everything is not None and len(why) and (why == WHY_ALL).all():
+            self._rows = np.full(len(self._everything), JOINED)
+            return self._everything
         self._rows = np.flatnonzero(why >= 0)
         tiles = replace(plan[self._rows], why=why[self._rows].astype(np.uint8))
         if pieces is None:
             return tiles
-        self._rows = np.concatenate([self._rows, np.full(len(pieces), -1)])
+        self._rows = np.concatenate([self._rows, np.full(len(pieces), PIECE)])
         return tiles.beside(pieces, counted=False)
 
     def most_urgent(self, tiles: TilePlan, most: int) -> TilePlan:
@@ -171,7 +180,7 @@ class TileScheduler:
         """These `tiles`, the last that were given out, are run in this frame."""
         rows = self._rows
         whole = np.flatnonzero(rows >= 0)
-        self._sweep.ran(rows[whole], frame.pts_s)
+        self._sweep.ran(self._within(tiles) if (rows == JOINED).any() else rows[whole], frame.pts_s)
         fine = np.ones(len(rows), np.bool_)
         fine[whole] = ~self._coarse[rows[whole]]
         self._attention.visits.mark(tiles.xyxy[fine], frame.pts_s)
@@ -181,11 +190,21 @@ class TileScheduler:
         for name, count in zip(WHY_NAMES, np.bincount(tiles.slot_why, minlength=len(WHY_NAMES)).tolist()):
             self.counters[name] += count
 
+    def _within(self, joined: TilePlan) -> NDArray[np.intp]:
+        """Rows of the plan that these larger tiles show; all of them show all."""
+        assert self._plan is not None
+        if len(joined) == joined.of:
+            return np.arange(len(self._plan))
+        own = area(self._plan.xyxy)
+        return np.flatnonzero(intersection(self._plan.xyxy, joined.xyxy).max(1, initial=0) >= own)
+
     def _current(self, frame: Frame) -> TilePlan:
         """The plan for this frame's size; new ones, and new epochs, know of no earlier visit."""
         plan = self._plan
         if plan is None or plan.frame_wh != frame.wh:
             plan = self._plan = self._make_plan(frame.wh)
+            everything = self._make_everywhere(frame.wh) if self._make_everywhere is not None else plan
+            self._everything = everything if everything.input_wh != plan.input_wh else None
             self._coarse = coarse_rows(plan)
             self._pts_s = None
         if self._pts_s is None or frame.epoch != self._epoch or frame.pts_s < self._pts_s:

@@ -14,7 +14,8 @@ from detector_graphs import save_constant, save_identity
 
 from streamdet.config import ModelConfig
 from streamdet.detectors.network import open_detector
-from streamdet.detectors.onnx_header import read_header, without_weight_inputs
+from streamdet.detectors.onnx_bytes import without_weight_inputs
+from streamdet.detectors.onnx_header import read_header
 from streamdet.detectors.spec import read_model
 from streamdet.errors import ModelError
 

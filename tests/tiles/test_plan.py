@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamdet.config import TilesConfig
 from streamdet.errors import ConfigError
-from streamdet.tiles.plan import coarse_rows, describe, keep_mask, plan_tiles
+from streamdet.tiles.plan import JOINED_PX, WORTH_JOINING, coarse_rows, describe, keep_mask, plan_everywhere, plan_tiles
 from streamdet.tiles.polygon import covered, inside, touched
 from streamdet.types import WHY_ALL, TilePlan
 
@@ -165,6 +165,60 @@ def test_nonsense_gets_one_sentence(kw: Any, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         plan((3840, 2160), (416, 416), **kw)
     assert words in str(caught.value)
+
+
+def pixels(tiles: TilePlan) -> int:
+    return tiles.slots * tiles.input_wh[0] * tiles.input_wh[1]
+
+
+class TestEverywhere:
+    @settings(max_examples=200, deadline=None)
+    @given(
+        frame=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
+        network=st.sampled_from([(416, 416), (640, 384)]),
+        overlap=st.sampled_from([0.0, 0.2, 0.5, 17.0]),
+        smallest_px=st.sampled_from([3.0, 4.0, 6.0]),
+    )
+    def test_fewer_larger_inputs_of_one_scale_that_cover_all(
+        self, frame: tuple[int, int], network: tuple[int, int], overlap: float, smallest_px: float
+    ) -> None:
+        config = TilesConfig(overlap=overlap, smallest_px=smallest_px, look="all")
+        usual = plan_tiles(frame, input_wh=network, config=config)
+        joined = plan_everywhere(frame, input_wh=network, config=config)
+        if joined.input_wh == network:
+            assert np.array_equal(joined.xyxy, usual.xyxy)
+            return
+        assert pixels(joined) <= WORTH_JOINING * pixels(usual)
+        assert joined.input_wh[0] * joined.input_wh[1] <= JOINED_PX
+        assert not any(side % 32 for side in joined.input_wh)
+        assert joined.scale == pytest.approx(usual.scale[0, 0], rel=0.01)
+        size = joined.xyxy[:, 2:] - joined.xyxy[:, :2]
+        assert (size == size[0]).all()
+        assert (size * joined.scale <= np.array(joined.input_wh) + 0.5).all()
+        fine = usual.xyxy[0, 2:] - usual.xyxy[0, :2]
+        for axis in (0, 1):
+            edges = np.unique(joined.xyxy[:, axis])
+            assert edges[0] == 0
+            assert edges[-1] + size[0, axis] == frame[axis]
+            shared = round(overlap * fine[axis]) if overlap < 1 else round(overlap)
+            assert (np.diff(edges) <= size[0, axis] - shared + 1).all()  # origins are even
+
+    def test_4k(self) -> None:
+        joined = plan_everywhere((3840, 2160), input_wh=(416, 416), config=TilesConfig(look="all"))
+        assert (len(joined), joined.of, joined.input_wh) == (8, 8, (1024, 1152))
+        assert joined.scale.tolist() == [[1, 1]] * 8
+
+    @pytest.mark.parametrize("how", [{"tile": 416}, {"tile": "none"}, {"whole_frame": True}])
+    def test_a_size_asked_for_is_kept(self, how: Any) -> None:
+        config = TilesConfig(look="all", **how)
+        usual = plan_tiles((1920, 1080), input_wh=(416, 416), config=config)
+        kept = plan_everywhere((1920, 1080), input_wh=(416, 416), config=config)
+        assert np.array_equal(kept.xyxy, usual.xyxy)
+        assert kept.input_wh == usual.input_wh
+
+    def test_a_small_region_keeps_its_few_tiles(self) -> None:
+        config = TilesConfig(look="all", roi=[[(0, 0), (300, 0), (300, 300), (0, 300)]])
+        assert plan_everywhere((3840, 2160), input_wh=(416, 416), config=config).input_wh == (416, 416)
 
 
 class TestRegions:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from streamdet.config import TilesConfig
 from streamdet.tiles.cover import cover
-from streamdet.tiles.plan import plan_tiles
+from streamdet.tiles.plan import plan_everywhere, plan_tiles
 from streamdet.tiles.schedule import MARGIN_PX, TileScheduler
 from streamdet.tiles.sweep import Sweep
 from streamdet.types import WHY_ALL, WHY_MOTION, WHY_SWEEP, WHY_TRACK, Frame, Motion, Picture, TilePlan, Tracks
@@ -74,6 +74,24 @@ class TestLook:
         assert len(look(frame(0.04), motion(), NOTHING)) < 5
         assert len(look(frame(0.08), motion(state="moving"), NOTHING)) == 32
         assert len(look(frame(0.12), motion(state="exposure"), NOTHING)) < 5
+
+    def test_everywhere_in_other_tiles(self) -> None:
+        """A plan of its own for frames that are looked at all over; the sweep knows that all was seen."""
+        config = TilesConfig(look="auto")
+        plans = [functools.partial(plan, input_wh=(320, 320), config=config) for plan in (plan_tiles, plan_everywhere)]
+        look = TileScheduler(config, make_plan=plans[0], make_everywhere=plans[1])
+        first = look(frame(0.0), motion(state="first"), NOTHING)
+        assert first.everywhere
+        assert len(first) < 8
+        assert (first.why == WHY_ALL).all()
+        assert look.plan is not None
+        assert look.plan.of == 32
+        swept = [look(frame(i * 0.04), motion(), NOTHING) for i in range(1, 21)]
+        assert all(plan.input_wh == (320, 320) for plan in swept)
+        assert len(np.unique(np.concatenate([plan.xyxy for plan in swept]), axis=0)) < 32  # a second has not passed yet
+        part = look.wanted(frame(0.84), motion(state="moving"), NOTHING)
+        assert len(look.most_urgent(part, 2)) == 2
+        assert len(look.wanted(frame(0.88), motion(state="repeat"), NOTHING)) == 0
 
     def test_tracks_are_expected_where_the_camera_has_moved_the_scene(self) -> None:
         look = scheduler(look="motion", sweep_s=1000)

@@ -1,0 +1,78 @@
+"""Whether a file made for one input size may be given larger inputs: then tiles side by side cost no overlap twice.
+
+A network of convolutions answers for a place by what lies round it, wherever that is in its input: an input of 1024x768 px is
+as good to it as several of 416x416, and objects at their seams are seen whole. One that averages over its input, or attends to
+all of it, is not *local*, and a file may have its size written into it in more places than its ports. So the operators have to
+be known ones, and the file is tried on two drawn scenes side by side: what it says of each has to be what it says of it alone.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamdet import boxes
+from streamdet.detectors.backend import Backend, first_answer
+from streamdet.detectors.decode.layout import Candidates, Raw
+from streamdet.detectors.onnx_bytes import operators
+from streamdet.detectors.rounding import fed
+from streamdet.detectors.sniff import ModelSpec
+from streamdet.detectors.spec import ModelFile
+from streamdet.errors import ModelError
+
+__all__ = ["only_local_operators", "why_not_local"]
+
+_LOCAL = frozenset((
+    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div",
+    "Elu", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "MaxPool", "Min", "Mish", "Mul",
+    "Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Squeeze",
+    "Sub", "Swish", "Tanh", "Transpose", "Unsqueeze", "Upsample",
+))  # fmt: skip
+_PAIRS = 2  # of drawn scenes
+_LEAST_SCORE = 0.05
+_SEAM_PX = 24  # rows that reach so near to the border of their scene see another neighbour now
+_SAME_IOU, _SAME_SCORE, _LEAST_SAME = 0.5, 0.15, 0.8
+
+
+def only_local_operators(file: ModelFile) -> bool:
+    """Whether `file` takes pictures of one size only, and does nothing with them that mixes all places. Reads its header."""
+    fixed = None not in file.picture.shape[1:] and not file.extra and not file.unbatched
+    return fixed and file.task in ("", "detect") and operators(file.path) <= _LOCAL
+
+
+def why_not_local(spec: ModelSpec, backend: Backend) -> str:
+    """What speaks against larger inputs, in words; empty if nothing does. `backend`: entered, fed what `spec` says."""
+    wh = spec.input.wh
+    if wh is None or not only_local_operators(spec.file):
+        return "its operators are not all local"
+    same = of = 0
+    for number in range(_PAIRS):
+        scenes = [fed(spec.input, wh, 2 * number + turn) for turn in (0, 1)]
+        both = np.ascontiguousarray(np.concatenate(scenes, axis=2 if spec.input.layout == "nhwc" else 3))
+        try:
+            alone = [_rows(spec, first_answer(backend, scene), wh) for scene in scenes]
+            together = _rows(spec, first_answer(backend, both), (2 * wh[0], wh[1]))
+        except (ModelError, ValueError, IndexError) as error:  # the last two from decoders
+            return str(error)
+        for turn, rows in enumerate(alone):
+            rows = _away_from(rows, wh)
+            moved = rows.xyxy + np.array([turn * wh[0], 0] * 2, np.float32)
+            alike = np.asarray(boxes.iou(moved, together.xyxy)) >= _SAME_IOU
+            alike &= rows.label[:, None] == together.label
+            alike &= np.abs(rows.score[:, None] - together.score) <= _SAME_SCORE
+            same += int(alike.any(1).sum())
+            of += len(rows)
+    if not of:
+        return "it finds nothing in drawn scenes, so that nothing can be compared"
+    return "" if same >= _LEAST_SAME * of else f"of {of} rows {of - same} are others in a larger input"
+
+
+def _rows(spec: ModelSpec, raw: Raw, wh: tuple[int, int]) -> Candidates:
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = spec.family.decode(raw, spec.layout, wh, _LEAST_SCORE)
+    return found[np.isfinite(found.score) & np.isfinite(found.xyxy).all(axis=1) & (found.tile == 0)]
+
+
+def _away_from(rows: Candidates, wh: tuple[int, int]) -> Candidates:
+    """Those away from the border of an input of `wh` px."""
+    inner = (rows.xyxy[:, :2] >= _SEAM_PX) & (rows.xyxy[:, 2:] <= np.array(wh) - _SEAM_PX)
+    return rows[inner.all(axis=1)]

@@ -1,0 +1,94 @@
+"""Networks that may be given larger inputs: found out by trying, remembered, and then run so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from local_graphs import Spoilt, save_bright
+
+import streamdet
+from streamdet.config import ModelConfig
+from streamdet.detectors import choose as choosing
+from streamdet.detectors import network
+from streamdet.detectors.network import NetworkDetector, open_detector
+from streamdet.detectors.onnx_bytes import operators, with_free_sizes
+from streamdet.detectors.onnx_header import read_header
+from streamdet.detectors.runtimes import Name
+
+WH = 128, 96
+RUNTIMES: list[Name] = ["onnxruntime", "openvino"] if choosing.installed() else ["onnxruntime"]
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "streamdet" / "backends.json"
+
+
+def detector(path: Path, backend: Name = "onnxruntime") -> NetworkDetector:
+    return open_detector(ModelConfig(name=str(path), backend=backend), path)
+
+
+@pytest.mark.parametrize("backend", RUNTIMES)
+@pytest.mark.parametrize(("spoilt", "local"), [("", True), ("pooled", False), ("baked", False), ("reversed", False)])
+def test_who_is_local(tmp_path: Path, spoilt: Spoilt, local: bool, backend: Name) -> None:
+    with detector(save_bright(tmp_path / "m.onnx", WH, spoilt=spoilt), backend) as one:
+        assert one.local is local
+
+
+def test_it_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_bright(tmp_path / "m.onnx", WH, spoilt="reversed")
+    with detector(path) as one:
+        assert not one.local
+    (record,) = json.loads(cache.read_text()).values()
+    assert record["local"] is False
+    assert "rows" in record["why"]
+    monkeypatch.setattr(network, "why_not_local", lambda *_: pytest.fail("tried again"))
+    with detector(path) as one:
+        assert not one.local
+    cache.write_text("{")
+    with detector(path) as one, pytest.raises(BaseException, match="tried again"):
+        _ = one.local
+
+
+def test_sizes_are_freed_and_nothing_else(tmp_path: Path) -> None:
+    path = save_bright(tmp_path / "m.onnx", WH)
+    freed = tmp_path / "free.onnx"
+    freed.write_bytes(with_free_sizes(path, "images", (2, 3)))
+    before, after = read_header(path), read_header(freed)
+    assert after.inputs[0].shape == (1, 3, None, None)
+    assert after.outputs[0].shape == (None, None, None)
+    assert [port.name for port in (*after.inputs, *after.outputs)] == ["images", "output"]
+    assert before.metadata == after.metadata
+    assert operators(path) == operators(freed)
+    onnx = pytest.importorskip("onnx")
+    assert onnx.load(path).graph.node == onnx.load(freed).graph.node
+    assert list(onnx.load(path).graph.initializer) == list(onnx.load(freed).graph.initializer)
+
+
+def dots(wh: tuple[int, int], *centres: tuple[int, int]) -> np.ndarray:
+    """A dark picture with bright squares of 16 px."""
+    picture = np.zeros((wh[1], wh[0], 3), np.uint8)
+    for x, y in centres:
+        picture[y - 8 : y + 8, x - 8 : x + 8] = 255
+    return picture
+
+
+@pytest.mark.parametrize("backend", RUNTIMES)
+def test_looks_everywhere_are_joined(tmp_path: Path, backend: Name) -> None:
+    """Few large inputs instead of many tiles, the same objects at the same places; a size that was asked for is kept."""
+    model = save_bright(tmp_path / "m.onnx", WH)
+    places = [(40, 24), (120, 96), (248, 200), (488, 376), (616, 40)]
+    picture = dots((640, 400), *places)
+    found = {}
+    for tile in ("auto", 96):
+        (result,) = streamdet.predict(picture, model=str(model), tile=tile, backend=backend)
+        found[tile] = result
+        centres = (result.detections.xyxy[:, :2] + result.detections.xyxy[:, 2:]) / 2
+        distance = np.linalg.norm(centres[:, None] - np.array(places), axis=2)
+        assert distance.min(0).max() < 8
+        assert distance.min(1).max() < 20
+    assert found["auto"].tiles < found[96].tiles / 8
