@@ -41,7 +41,9 @@ def slicers(record: dict[str, Any]) -> str:
             tiles = done.get("tiles_per_frame")
             same = one["same_objects_all"].get(f"sahi in {name}")
             finds = one["motion_finds_of_all"].get(name)
-            objects = _same(same) if same else _finds(finds) if finds else ""
+            objects = (
+                _same(same, one["moved"] if "-joined-" in name else None) if same else _finds(finds) if finds else ""
+            )
             rows.append(
                 [
                     clip,
@@ -69,9 +71,13 @@ def slicers(record: dict[str, Any]) -> str:
     return table(header, rows)
 
 
-def _same(agreed: dict[str, Any]) -> str:
+def _same(agreed: dict[str, Any], moved: dict[str, Any] | None) -> str:
     """Of SAHI's sure boxes: how many are ours too, and how many more are pieces that we joined."""
-    return f"{agreed['matched']:.1%} (+{agreed.get('pieces', 0)} pieces) of SAHI's {agreed['matched_of']}"
+    text = f"{agreed['matched']:.1%} (+{agreed.get('pieces', 0)} pieces) of SAHI's {agreed['matched_of']}"
+    if moved is None:
+        return text
+    own, ours = moved["sahi in sahi"]["matched"], moved["joined in joined"]["matched"]
+    return f"{text}; grid moved: {ours:.0%} of its own (SAHI {own:.0%})"
 
 
 def _finds(found: dict[str, Any]) -> str:

@@ -118,8 +118,11 @@ def grid_overlap_px(clip: str) -> tuple[int, int]:
     return TILE - steps[0], TILE - steps[1]
 
 
-def sahi(clip: str, model: str, *, first: int) -> Iterator[tuple[int, Rows]]:
-    """SAHI looks at one tile after the other: onnxruntime gets both cores. Batches would not help a fixed batch of 1."""
+def sahi(clip: str, model: str, *, first: int, offset: tuple[int, int] = (0, 0)) -> Iterator[tuple[int, Rows]]:
+    """SAHI looks at one tile after the other: onnxruntime gets both cores. Batches would not help a fixed batch of 1.
+
+    `offset`: px that are cut off at the left and at the top first, so that its tiles lie elsewhere in the scene.
+    """
     from sahi.models.base import DetectionModel
     from sahi.predict import get_sliced_prediction
     from sahi.prediction import ObjectPrediction
@@ -159,7 +162,8 @@ def sahi(clip: str, model: str, *, first: int) -> Iterator[tuple[int, Rows]]:
 
     detector = Model(model_path=model, confidence_threshold=CONF, device="cpu")
     overlap = grid_overlap_px(clip)
-    for index, picture in looked_at(clip, first):
+    for index, whole in looked_at(clip, first):
+        picture = np.ascontiguousarray(whole[offset[1] :, offset[0] :])
         done = get_sliced_prediction(
             picture, detector, slice_height=TILE, slice_width=TILE,
             overlap_width_ratio=(overlap[0] + 0.5) / TILE, overlap_height_ratio=(overlap[1] + 0.5) / TILE,
@@ -167,7 +171,13 @@ def sahi(clip: str, model: str, *, first: int) -> Iterator[tuple[int, Rows]]:
             postprocess_match_threshold=MERGE_IOS, verbose=0,
         )  # fmt: skip
         found = done.object_prediction_list
-        yield index, [[*map(float, one.bbox.to_xyxy()), float(one.score.value), one.category.id] for one in found]
+        rows = [[*map(float, one.bbox.to_xyxy()), float(one.score.value), one.category.id] for one in found]
+        yield index, _moved(rows, offset)
+
+
+def _moved(rows: Rows, offset: tuple[int, int]) -> Rows:
+    x, y = offset
+    return [[x1 + x, y1 + y, x2 + x, y2 + y, *rest] for x1, y1, x2, y2, *rest in rows]
 
 
 def supervision(clip: str, model: str, *, first: int, workers: int, threads: int) -> Iterator[tuple[int, Rows]]:
@@ -190,10 +200,13 @@ def supervision(clip: str, model: str, *, first: int, workers: int, threads: int
 
 
 def ours(clip: str, model: str, *, look: Any, backend: Any, record: dict[str, Any]) -> Iterator[tuple[int, Rows]]:
+    """`look`: "all" and "motion" on the tiles of the rivals; "joined": all, and the planner may join tiles."""
     import streamdet
 
     record["tracks"], record["tiles"] = {}, {}
-    run = streamdet.run(clip, model=model, tile=TILE, overlap=0.2, look=look, backend=backend, conf=CONF, iou=NMS_IOU)
+    tile = "auto" if look == "joined" else TILE
+    look = "all" if look == "joined" else look
+    run = streamdet.run(clip, model=model, tile=tile, overlap=0.2, look=look, backend=backend, conf=CONF, iou=NMS_IOU)
     for result in run:
         found, shown = result.detections, result.tracks.shown
         index = result.frame.index
@@ -205,9 +218,27 @@ def ours(clip: str, model: str, *, look: Any, backend: Any, record: dict[str, An
         yield index, np.concatenate([found.xyxy, found.score[:, None], found.label[:, None]], 1).tolist()
 
 
-def contender(name: str, clip: str, model: str, first: int, record: dict[str, Any]) -> Iterator[tuple[int, Rows]]:
+def ours_moved(clip: str, model: str, *, first: int, offset: tuple[int, int]) -> Iterator[tuple[int, Rows]]:
+    """What "joined" finds in pictures of which `offset` px are cut off."""
+    import streamdet
+
+    how: dict[str, Any] = {"model": model, "overlap": 0.2, "backend": "onnxruntime", "threshold": CONF, "iou": NMS_IOU}
+    for index, whole in looked_at(clip, first):
+        (result,) = streamdet.predict(np.ascontiguousarray(whole[offset[1] :, offset[0] :]), **how)
+        found = result.detections
+        yield (
+            index,
+            _moved(np.concatenate([found.xyxy, found.score[:, None], found.label[:, None]], 1).tolist(), offset),
+        )
+
+
+def contender(
+    name: str, clip: str, model: str, first: int, offset: tuple[int, int], record: dict[str, Any]
+) -> Iterator[tuple[int, Rows]]:
     if name == "sahi":
-        return sahi(clip, model, first=first)
+        return sahi(clip, model, first=first, offset=offset)
+    if name == "streamdet-moved":
+        return ours_moved(clip, model, first=first, offset=offset)
     if name == "supervision-tuned":
         return supervision(clip, model, first=first, workers=2, threads=1)
     if name.startswith("supervision"):
@@ -218,16 +249,18 @@ def contender(name: str, clip: str, model: str, first: int, record: dict[str, An
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("name", help="sahi, supervision-1 (or 2 workers, or -tuned), streamdet-LOOK-BACKEND")
+    parser.add_argument("name", help="sahi, supervision-1 (2 workers, -tuned), streamdet-LOOK-BACKEND, -moved")
     parser.add_argument("clip")
     parser.add_argument("model")
     parser.add_argument("--first", type=int, default=16)
     parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--offset", type=int, nargs=2, default=(0, 0), help="px cut off left and top: sahi, -moved")
     words = parser.parse_args()
     record: dict[str, Any] = {"name": words.name}
     found: dict[int, Rows] = {}
     times: list[float] = []
-    for index, rows in contender(words.name, words.clip, words.model, words.first, record):
+    what = words.name, words.clip, words.model, words.first
+    for index, rows in contender(*what, tuple(words.offset), record):
         if index >= words.first - 1:
             times.append(time.perf_counter())
         if index >= words.first:

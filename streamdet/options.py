@@ -99,7 +99,11 @@ def _add_settings(sub: argparse.ArgumentParser) -> None:
         help="of the network's arithmetic (auto: bf16 on a CPU that has it, if the boxes stay where they are; fp16 on a GPU)",
     )
     tiles = sub.add_argument_group("where it looks")
-    tiles.add_argument("--tile", metavar="auto|none|640|960x540", help="tile size in px of the frame")
+    tiles.add_argument(
+        "--tile",
+        metavar="auto|none|640|960x540",
+        help="tile size in px of the frame; auto also joins tiles where the network bears it",
+    )
     tiles.add_argument("--overlap", type=float, metavar="X", help="of tiles: share below 1, px from 1 (default 0.2)")
     tiles.add_argument("--look", choices=("auto", "all", "motion"), help="which tiles are run in a frame")
     tiles.add_argument("--smallest", type=float, metavar="PX", help="smallest object wanted, for --tile auto")

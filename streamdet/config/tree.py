@@ -74,7 +74,7 @@ class MotionConfig(Node, frozen=True):
 class TilesConfig(Node, frozen=True):
     """Where tiles lie and which are run in a frame."""
 
-    tile: int | str = "auto"  # "auto", "none", px, or "WxH"
+    tile: int | str = "auto"  # "auto" (also joins tiles where the network bears it), "none", px, or "WxH"
     overlap: NonNegative = 0.2  # below 1: share of the tile; else px
     look: Literal["auto", "all", "motion"] = "auto"
     sweep_s: Positive = 1.0  # with look=motion every tile is run at least once in this time

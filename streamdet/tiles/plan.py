@@ -88,14 +88,15 @@ def plan_everywhere(
         least = [math.ceil((frame_wh[i] + (counts[i] - 1) * shares[i]) / counts[i]) for i in (0, 1)]
         network = [math.ceil(round(least[i] * scale[i], 3) / stride) * stride for i in (0, 1)]
         count = counts[0] * counts[1]
-        odd = 1.0 if count % 2 == 0 else 1 + 0.25 / count  # two of them run side by side: see onnxruntime_backend
+        odd = 0.25 / count if count % 2 else 0.0  # two of them run side by side: see onnxruntime_backend
+        narrow = 0.02 * abs(math.log2(network[0] / network[1]))  # more is cut
         if network[0] * network[1] <= JOINED_PX:
-            choices.append((network[0] * network[1] * count * odd, count, network))
+            choices.append((network[0] * network[1] * count * (1 + odd + narrow), network))
     if not choices or min(choices)[0] > WORTH_JOINING * len(fine) * input_wh[0] * input_wh[1]:
         return fine
-    network = min(choices)[2]
+    network = min(choices)[1]
     tile = [min(frame_wh[i], max(SMALLEST_TILE, _even(network[i] / scale[i]))) for i in (0, 1)]
-    xyxy = np.concatenate([_grid(frame_wh, (tile[0], tile[1]), (tile[0], tile[1]), float(max(shares)))])
+    xyxy = _grid(frame_wh, (tile[0], tile[1]), (tile[0], tile[1]), float(max(shares)))
     exact = [min(network[i], round(tile[i] * scale[i])) / tile[i] for i in (0, 1)]
     xyxy = xyxy[_wanted(xyxy, frame_wh, config)]
     joined = TilePlan(
