@@ -7,7 +7,8 @@ nobody waits, the same tracker's rows are held back for a few frames, and
 - where its way is known, it is followed back to what was seen of it before (:mod:`streamdet.tracking.wayback`);
 - between two hits not far apart it is on the way from one to the other (told as coasting: it was not seen there), unless a small
   thing came and went another way: then it was struck in between, or the track goes on with something else;
-- a small thing that does not come back is not told where it might have gone: that would be a guess;
+- a small thing that does not come back is not told where it might have gone: that would be a guess; nor is a single hit that it
+  seems to come back for, away from its way and followed by none;
 - a small thing has to have been hit a few times more than a live one to be told at all.
 
 The tracker's rows are chosen among and joined; no box or score is changed but that of a filled gap and of a hit on the way
@@ -129,6 +130,7 @@ class Lookback(Generic[T]):
         number = np.array([life.id for life in lives], np.int64)
         label = np.array([life.label for life in lives], np.int32)
         found = believed & tracks.seen
+        found &= ~self._astray(moment, found)
         filled, xyxy, velocity_xy = self._fill(moment, believed & ~tracks.seen)
         for row in np.flatnonzero(found).tolist():
             if lives[row].box is None or lives[row].frames_ago >= self._longest_gap:
@@ -178,6 +180,20 @@ class Lookback(Generic[T]):
             velocity_xy[row] = way(life.box, box) / step_s
             filled[row] = True
         return filled, xyxy, velocity_xy
+
+    def _astray(self, moment: Moment[T], found: Bool) -> Bool:
+        """Hits of small things after a gap that are not where these were going, and followed by none: something else was hit."""
+        astray = np.zeros(len(found), np.bool_)
+        if len(self._moments) < self._frames:  # the end of the recording: nobody knows what would have followed
+            return astray
+        for row in np.flatnonzero(found & self._small(moment.tracks) & self._movers).tolist():
+            key = int(moment.key[row])
+            life = self._lives[key]
+            if life.box is None or life.came_xy is None or life.frames_ago < 2:
+                continue
+            off = way(life.box, moment.tracks.xyxy[row]) - life.came_xy * (moment.clock_s - life.clock_s)
+            astray[row] = np.hypot(*off) > ASTRAY_PX and self._next_hit(key, moment.clock_s)[1] is None
+        return astray
 
     def _strays(self, life: _Life, key: int, ahead: int) -> bool:
         """Whether the way through a gap to the hit `ahead` is at odds with how the thing came to it and how it goes on.

@@ -115,7 +115,14 @@ def test_a_repeated_frame_in_a_gap_takes_no_time() -> None:
 def test_a_gap_that_ends_off_its_course_in_a_lone_hit_is_left_open() -> None:
     frames = of([SEEN] * 4 + [GUESS] * 3)
     frames += [rows((1, *SEEN, 250.0))] + [rows((1, *GUESS, 250.0))] * 8
-    assert states(told(frames))[:8] == "ccccttt" + "c"
+    assert states(told(frames))[:8] == "ccccttt" + "t"  # the hit too: it was of something else
+    assert states(told(frames[:8]))[:8] == "ccccttt" + "c"  # at the end of a recording nobody knows
+
+
+def test_a_lone_hit_on_its_course_is_told() -> None:
+    frames = of([SEEN] * 4 + [GUESS] * 3)
+    frames += [rows((1, *SEEN, 80.0))] + [rows((1, *GUESS, 80.0))] * 8
+    assert states(told(frames))[:8] == "cccc" + "ggg" + "c"
 
 
 def test_a_long_gap_of_a_small_thing_is_left_open() -> None:
