@@ -43,9 +43,7 @@ from streamdet.types import (
     Tracks,
 )
 
-__all__ = ["TILES_AT_ONCE", "Ahead", "Line", "Survey"]
-
-TILES_AT_ONCE = 64  # in one packed batch: 133 MB at 416 px
+__all__ = ["Ahead", "Line", "Survey"]
 
 
 class Ahead(NamedTuple):
@@ -207,17 +205,17 @@ class Line:
 
     def _detect(self, survey: Survey, tiles: TilePlan) -> Detections:
         """Pack and detect, a bounded number of tiles at a time: a huge picture must not become a huge tensor."""
-        parts, rows, of = [], 0, tiles.slots
-        for first in range(0, max(of, 1), TILES_AT_ONCE):
-            part = tiles.between(first, first + TILES_AT_ONCE)
+        parts, rows, of, most = [], 0, tiles.slots, tiles.at_once
+        for first in range(0, max(of, 1), most):
+            part = tiles.between(first, first + most)
             with self.timer("pack"):
                 batch = self.packer(survey.frame, survey.motion, part)
             with self.timer("detect"):
                 found = self.detector(batch)
             parts.append(found.moved(rows))
             rows += len(part)
-            if self.on_tiles is not None and of > TILES_AT_ONCE:
-                self.on_tiles(min(first + TILES_AT_ONCE, of), of)
+            if self.on_tiles is not None and of > most:
+                self.on_tiles(min(first + most, of), of)
         return Detections.concat(parts)
 
     def _merge(self, found: Detections, tiles: int | None) -> tuple[Detections, Detections]:

@@ -35,7 +35,6 @@ Source = str | os.PathLike[str] | NDArray[Any] | Sequence["Source"]
 
 DEFAULT_THRESHOLD = 0.5
 FLOOR = 0.05  # what is below was never kept: the lowest threshold a request may ask for
-TILES_AT_ONCE = 64
 JOBS_AT_ONCE = 16
 _AHEAD = 2  # pictures under way in `predict`
 
@@ -241,7 +240,7 @@ class Predictor:
 
     def _turn(self, jobs: list[_Job]) -> None:
         """A few tiles of each, in one go."""
-        most = max(1, TILES_AT_ONCE // len(jobs))
+        most = max(1, min(job.plan.at_once for job in jobs) // len(jobs))
         packed = []
         for job in jobs:
             try:

@@ -13,6 +13,8 @@ __all__ = ["WHY_ALL", "WHY_MOTION", "WHY_NAMES", "WHY_SMALL", "WHY_SWEEP", "WHY_
 
 WHY_NAMES = ("all", "motion", "track", "sweep", "small")
 WHY_ALL, WHY_MOTION, WHY_TRACK, WHY_SWEEP, WHY_SMALL = range(5)
+INPUTS_AT_ONCE = 64
+PX_AT_ONCE = INPUTS_AT_ONCE * 416 * 416  # 133 MB of three float channels
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +62,11 @@ class TilePlan:
         if self.slot is None:
             return len(self.xyxy)
         return int(self.slot[-1]) + 1 if len(self.slot) else 0
+
+    @property
+    def at_once(self) -> int:
+        """How many of its inputs to pack in one batch at most: a huge picture must not become a huge tensor. Even."""
+        return max(2, min(INPUTS_AT_ONCE, PX_AT_ONCE // (self.input_wh[0] * self.input_wh[1])) // 2 * 2)
 
     @property
     def everywhere(self) -> bool:

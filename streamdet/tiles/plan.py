@@ -90,8 +90,9 @@ def plan_everywhere(
         count = counts[0] * counts[1]
         odd = 0.25 / count if count % 2 else 0.0  # two of them run side by side: see onnxruntime_backend
         narrow = 0.02 * abs(math.log2(network[0] / network[1]))  # more is cut
+        large = 0.07 * network[0] * network[1] / 2**20  # a pixel takes longer than in small inputs
         if network[0] * network[1] <= JOINED_PX:
-            choices.append((network[0] * network[1] * count * (1 + odd + narrow), network))
+            choices.append((network[0] * network[1] * count * (1 + odd + narrow + large), network))
     if not choices or min(choices)[0] > WORTH_JOINING * len(fine) * input_wh[0] * input_wh[1]:
         return fine
     network = min(choices)[1]
