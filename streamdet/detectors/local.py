@@ -3,18 +3,22 @@
 A network of convolutions answers for a place by what lies round it, wherever that is in its input: an input of 1024x768 px is
 as good to it as several of 416x416, and objects at their seams are seen whole. One that averages over its input, or attends to
 all of it, is not *local*, and a file may have its size written into it in more places than its ports. So the operators have to
-be known ones, and the file is tried on two drawn scenes side by side: what it says of each has to be what it says of it alone.
+be known ones, and the file is tried on two drawn scenes beside and above each other, in an input that is a little larger still:
+what it says of each has to be what it says of it alone.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from streamdet import boxes
 from streamdet.detectors.backend import Backend, first_answer
 from streamdet.detectors.decode.layout import Candidates, Raw
 from streamdet.detectors.onnx_bytes import operators
-from streamdet.detectors.rounding import fed
+from streamdet.detectors.rounding import drawn_scene, fed
 from streamdet.detectors.sniff import ModelSpec
 from streamdet.detectors.spec import ModelFile
 from streamdet.errors import ModelError
@@ -27,16 +31,19 @@ _LOCAL = frozenset((
     "Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Squeeze",
     "Sub", "Swish", "Tanh", "Transpose", "Unsqueeze", "Upsample",
 ))  # fmt: skip
-_PAIRS = 2  # of drawn scenes
 _LEAST_SCORE = 0.05
 _SEAM_PX = 24  # rows that reach so near to the border of their scene see another neighbour now
 _SAME_IOU, _SAME_SCORE, _LEAST_SAME = 0.5, 0.15, 0.8
 
 
 def only_local_operators(file: ModelFile) -> bool:
-    """Whether `file` takes pictures of one size only, and does nothing with them that mixes all places. Reads its header."""
+    """Whether `file` takes pictures of one size only, and does nothing with them that mixes all places. Reads its header.
+
+    Files for several at a time are left as they are: a few large inputs would seldom fill a batch.
+    """
     fixed = None not in file.picture.shape[1:] and not file.extra and not file.unbatched
-    return fixed and file.task in ("", "detect") and operators(file.path) <= _LOCAL
+    alone = file.picture.shape[0] in (None, 1)
+    return fixed and alone and file.task in ("", "detect") and operators(file.path) <= _LOCAL
 
 
 def why_not_local(spec: ModelSpec, backend: Backend) -> str:
@@ -45,25 +52,35 @@ def why_not_local(spec: ModelSpec, backend: Backend) -> str:
     if wh is None or not only_local_operators(spec.file):
         return "its operators are not all local"
     same = of = 0
-    for number in range(_PAIRS):
-        scenes = [fed(spec.input, wh, 2 * number + turn) for turn in (0, 1)]
-        both = np.ascontiguousarray(np.concatenate(scenes, axis=2 if spec.input.layout == "nhwc" else 3))
+    for pair, step_xy in enumerate(((wh[0], 0), (0, wh[1]))):
+        scenes = [fed(spec.input, wh, 2 * pair + turn) for turn in (0, 1)]
+        both, both_wh = _joined(scenes, spec, upright=step_xy[1] > 0)
         try:
             alone = [_rows(spec, first_answer(backend, scene), wh) for scene in scenes]
-            together = _rows(spec, first_answer(backend, both), (2 * wh[0], wh[1]))
+            together = _rows(spec, first_answer(backend, both), both_wh)
         except (ModelError, ValueError, IndexError) as error:  # the last two from decoders
             return str(error)
         for turn, rows in enumerate(alone):
             rows = _away_from(rows, wh)
-            moved = rows.xyxy + np.array([turn * wh[0], 0] * 2, np.float32)
+            moved = rows.xyxy + np.array(step_xy * 2, np.float32) * turn
             alike = np.asarray(boxes.iou(moved, together.xyxy)) >= _SAME_IOU
             alike &= rows.label[:, None] == together.label
             alike &= np.abs(rows.score[:, None] - together.score) <= _SAME_SCORE
             same += int(alike.any(1).sum())
             of += len(rows)
+    drawn_scene.cache_clear()
     if not of:
         return "it finds nothing in drawn scenes, so that nothing can be compared"
     return "" if same >= _LEAST_SAME * of else f"of {of} rows {of - same} are others in a larger input"
+
+
+def _joined(scenes: list[NDArray[Any]], spec: ModelSpec, *, upright: bool) -> tuple[NDArray[Any], tuple[int, int]]:
+    """Scenes beside (`upright`: above) each other and one stride more: no joined input is twice the usual one."""
+    down, across = (1, 2) if spec.input.layout == "nhwc" else (2, 3)
+    both = np.concatenate(scenes, axis=down if upright else across)
+    more = [(0, spec.input.stride if axis in (down, across) else 0) for axis in range(both.ndim)]
+    both = np.ascontiguousarray(np.pad(both, more, mode="edge"))
+    return both, (both.shape[across], both.shape[down])
 
 
 def _rows(spec: ModelSpec, raw: Raw, wh: tuple[int, int]) -> Candidates:

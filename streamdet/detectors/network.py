@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from streamdet.types import F32, Detections, TileBatch, TilePlan
 __all__ = ["NetworkDetector", "in_pieces", "moved", "open_detector"]
 
 _MOST_PER_TILE = 300
-_LOCAL_EDITION = 1  # of how it is found out whether a network is local: a higher number makes old memories stale
+_LOCAL_EDITION = 2  # of how it is found out whether a network is local: a higher number makes old memories stale
 _LOG = logging.getLogger(__name__)
 
 
@@ -102,8 +103,11 @@ class NetworkDetector:
         key = f"{fingerprint(self._file.path)} local {_LOCAL_EDITION}"
         known = remembered(key)
         if not isinstance(known.get("local"), bool):
-            with make_backend(Choice("onnxruntime"), self._file, thread_count(self._config)) as backend:
-                why = why_not_local(sniff(self._file, first_answer(backend, noise(self._file))), backend)
+            try:
+                with make_backend(Choice("onnxruntime"), self._file, thread_count(self._config)) as backend:
+                    why = why_not_local(sniff(self._file, first_answer(backend, noise(self._file))), backend)
+            except ModelError as error:  # another runtime may take it
+                why = str(error)
             known = {"model": self._file.path.name, "local": not why} | ({"why": why} if why else {})
             remember(key, known)
         return bool(known["local"])
@@ -236,7 +240,7 @@ class NetworkDetector:
         xyxy = xyxy.clip(0, np.tile(np.asarray(tiles.frame_wh, np.float32), 2))
         visible = (xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)
         xyxy, found = xyxy[visible], found[visible]
-        most = self._config.max_detections or max(1000, _MOST_PER_TILE * len(tiles))
+        most = self._config.max_detections or max(1000, _MOST_PER_TILE * self._usual_inputs(tiles))
         if len(found) > most:
             best = np.sort(np.argsort(-found.score, kind="stable")[:most])
             xyxy, found = xyxy[best], found[best]
@@ -245,6 +249,11 @@ class NetworkDetector:
         if found.mixed is None:
             return rows
         return replace(rows, masks=draw_masks(found.mixed, xyxy, found.tile, tiles))
+
+    def _usual_inputs(self, tiles: TilePlan) -> int:
+        """How many tiles of the network's own size hold as much as these, which may be joined ones."""
+        wh = self.input.wh or tiles.input_wh
+        return len(tiles) * max(1, math.ceil(tiles.input_wh[0] * tiles.input_wh[1] / (wh[0] * wh[1])))
 
 
 def moved(found: Candidates, by: int) -> Candidates:

@@ -17,6 +17,7 @@ from streamdet.detectors.network import NetworkDetector, open_detector
 from streamdet.detectors.onnx_bytes import operators, with_free_sizes
 from streamdet.detectors.onnx_header import read_header
 from streamdet.detectors.runtimes import Name
+from streamdet.errors import ModelError
 
 WH = 128, 96
 RUNTIMES: list[Name] = ["onnxruntime", "openvino"] if choosing.installed() else ["onnxruntime"]
@@ -33,10 +34,28 @@ def detector(path: Path, backend: Name = "onnxruntime") -> NetworkDetector:
 
 
 @pytest.mark.parametrize("backend", RUNTIMES)
-@pytest.mark.parametrize(("spoilt", "local"), [("", True), ("pooled", False), ("baked", False), ("reversed", False)])
-def test_who_is_local(tmp_path: Path, spoilt: Spoilt, local: bool, backend: Name) -> None:
-    with detector(save_bright(tmp_path / "m.onnx", WH, spoilt=spoilt), backend) as one:
-        assert one.local is local
+@pytest.mark.parametrize("spoilt", ["", "pooled", "baked", "reversed", "tall", "coarse"])
+def test_who_is_local(tmp_path: Path, spoilt: Spoilt, backend: Name) -> None:
+    """Who is not is still run as ever."""
+    model = save_bright(tmp_path / "m.onnx", (128, 128) if spoilt == "coarse" else WH, spoilt=spoilt)
+    with detector(model, backend) as one:
+        assert one.local is not bool(spoilt)
+    (result,) = streamdet.predict(dots((640, 400), (248, 200)), model=str(model), backend=backend)
+    assert len(result.detections)
+
+
+def test_files_for_several_at_a_time_are_left_as_they_are(tmp_path: Path) -> None:
+    with detector(save_bright(tmp_path / "m.onnx", WH, batch=4)) as one:
+        assert not one.local
+
+
+def test_what_one_runtime_refuses_is_not_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise ModelError("not here")
+
+    with detector(save_bright(tmp_path / "m.onnx", WH)) as one:
+        monkeypatch.setattr(network, "make_backend", refuse)
+        assert not one.local
 
 
 def test_it_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
