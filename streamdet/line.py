@@ -162,13 +162,13 @@ class Line:
         with timed("track"):
             self._given = self._merged if frame.still else Detections.concat([self._merged, self._weak])
             stands = None if self.memory is None else self.memory.stands()
-            looked = tiles if tiles and tiles.of else None
+            looked = tiles if tiles is not None and tiles.of else None  # a plan of no tiles is one too: nobody looked
             self._tracks = self.tracker.update(frame, motion, self._given, looked, stands)
         return Result(
             frame=frame,
             detections=self._merged,
             tracks=self._tracks,
-            tiles=tiles if tiles and tiles.of else None,
+            tiles=looked,
             motion_state=motion.state,
             labels=self.detector.labels,
             timings_s=timed.take(),

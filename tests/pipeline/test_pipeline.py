@@ -402,3 +402,27 @@ def test_tiles_are_counted_and_the_timings_are_there() -> None:
     assert pipeline.done[0].tiles_summary() == {"run": 6, "of": 24, "why": {"all": 6}}
     assert set(results[-1].timings_s) == {"motion", "schedule", "pack", "detect", "merge", "track", "rules"}
     assert results[0].annotated() is results[0].annotated()
+
+
+def test_a_frame_in_which_nobody_looked_says_so() -> None:
+    """No tile is due: its record says none of so many, and the tracker must not take its tracks for missed."""
+
+    class Idle(Stage):
+        def __init__(self) -> None:
+            super().__init__()
+            self.looked: list[TilePlan | None] = []
+
+        def wanted(self, frame: Frame, motion: Motion, tracks: Tracks) -> TilePlan:
+            return super().wanted(frame, motion, tracks)[:0]
+
+        def update(
+            self, frame: Frame, motion: Motion, merged: Detections, looked: TilePlan | None = None, stands: Any = None
+        ) -> Tracks:
+            self.looked.append(looked)
+            return Tracks.empty()
+
+    stage = Idle()
+    results, error = run_to_end(Pipeline([make(Camera(count=3), stage)]))
+    assert error is None
+    assert [(len(plan), plan.of) for plan in stage.looked if plan is not None] == [(0, 4)] * 3
+    assert [(result.tiles.slots, result.tiles.of) for result in results if result.tiles is not None] == [(0, 4)] * 3
