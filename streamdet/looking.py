@@ -73,13 +73,11 @@ def everywhere_plan(config: Config, detector: Detector) -> MakePlan | None:
 
     Asked of the network only where it may be of use: the first time that takes some inferences.
     """
-    from streamdet.tiles.plan import plan_everywhere
+    from streamdet.tiles.joined import plan_everywhere
 
     spec, tiles = detector.input, config.tiles
-    sized = spec is not None and spec.wh is not None and not spec.stretch
-    if not sized or str(tiles.tile).lower() != "auto" or tiles.whole_frame or not detector.local:
+    if spec is None or spec.stretch or str(tiles.tile).lower() != "auto" or tiles.whole_frame or not detector.local:
         return None
-    assert spec is not None
     return functools.partial(plan_everywhere, input_wh=spec.wh, config=tiles, stride=spec.stride)
 
 

@@ -1,10 +1,10 @@
-"""Whether a file made for one input size may be given larger inputs: then tiles side by side cost no overlap twice.
+"""Whether a network may be given larger inputs than its tiles: then tiles side by side cost no overlap twice.
 
 A network of convolutions answers for a place by what lies round it, wherever that is in its input: an input of 1024x768 px is
 as good to it as several of 416x416, and objects at their seams are seen whole. One that averages over its input, or attends to
-all of it, is not *local*, and a file may have its size written into it in more places than its ports. So the operators have to
-be known ones, and the file is tried on two drawn scenes beside and above each other, in an input that is a little larger still:
-what it says of each has to be what it says of it alone.
+all of it, is not *local*; so the operators have to be known ones. A file made for one size may have it written into more places
+than its ports: it is tried on two drawn scenes beside and above each other, in an input that is a little larger still, and what it
+says of each has to be what it says of it alone.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from streamdet.errors import ModelError
 __all__ = ["only_local_operators", "why_not_local"]
 
 _LOCAL = frozenset((
-    "Add", "AveragePool", "BatchNormalization", "Cast", "Clip", "Concat", "Constant", "Conv", "ConvTranspose", "Div",
-    "Elu", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Max", "MaxPool", "Min", "Mish", "Mul",
-    "Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice", "Softplus", "Split", "Sqrt", "Squeeze",
-    "Sub", "Swish", "Tanh", "Transpose", "Unsqueeze", "Upsample",
+    "Abs", "Add", "And", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Constant", "Conv",
+    "ConvTranspose", "DequantizeLinear", "Div", "Elu", "Equal", "Exp", "Floor", "Gelu", "Greater", "GreaterOrEqual",
+    "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Less", "LessOrEqual", "Max", "MaxPool", "Min", "Mish", "Mul",
+    "Neg", "Not", "Or", "PRelu", "Pad", "QuantizeLinear", "Relu", "Reshape", "Resize", "Round", "Sigmoid", "Slice",
+    "Softplus", "Split", "Sqrt", "Squeeze", "Sub", "Swish", "Tanh", "Transpose", "Unsqueeze", "Upsample", "Where",
 ))  # fmt: skip
 _LEAST_SCORE = 0.05
 _SEAM_PX = 24  # rows that reach so near to the border of their scene see another neighbour now
@@ -37,13 +38,12 @@ _SAME_IOU, _SAME_SCORE, _LEAST_SAME = 0.5, 0.15, 0.8
 
 
 def only_local_operators(file: ModelFile) -> bool:
-    """Whether `file` takes pictures of one size only, and does nothing with them that mixes all places. Reads its header.
+    """Whether `file` does nothing with a picture that mixes all places. Reads no weights.
 
     Files for several at a time are left as they are: a few large inputs would seldom fill a batch.
     """
-    fixed = None not in file.picture.shape[1:] and not file.extra and not file.unbatched
-    alone = file.picture.shape[0] in (None, 1)
-    return fixed and alone and file.task in ("", "detect") and operators(file.path) <= _LOCAL
+    alone = file.picture.shape[0] in (None, 1) and not file.extra and not file.unbatched
+    return alone and file.task in ("", "detect") and operators(file.path) <= _LOCAL
 
 
 def why_not_local(spec: ModelSpec, backend: Backend) -> str:

@@ -7,7 +7,6 @@ where the frame allows it (4:2:0 chroma then needs no half-sample shift).
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -17,7 +16,18 @@ from streamdet.errors import ConfigError
 from streamdet.tiles.polygon import covered, inside, touched
 from streamdet.types import I32, WHY_ALL, Bool, TilePlan
 
-__all__ = ["coarse_rows", "describe", "inside", "keep_mask", "plan_everywhere", "plan_tiles"]
+__all__ = [
+    "ONE_TILE_PX",
+    "SMALL_TILE",
+    "coarse_rows",
+    "describe",
+    "grid",
+    "inside",
+    "keep_mask",
+    "overlap_px",
+    "plan_tiles",
+    "wanted",
+]
 
 WANTED_PX = 6.0  # an object reaches the network at least this large (tile=auto), as far as LARGEST_ZOOM allows
 LARGEST_ZOOM = 2.0
@@ -26,8 +36,6 @@ SMALL_TILE = 320  # ... a larger one is cut into these, so that work follows wha
 WHOLE_PX = 1920 * 1088  # any-size networks, look=all: up to this area one tile (no seams, no overlap paid for) ...
 LARGE_TILE = 1280  # ... then these
 LARGEST_INPUT_PX = 3840 * 2176  # tile=none on an any-size network: larger frames are shrunk to this area
-JOINED_PX = 1280 * 1024  # local networks made for one size, everywhere: an input of theirs is no larger than this
-WORTH_JOINING = 0.9  # ... and the area of all of them at most this share of the usual tiles'
 SMALLEST_TILE, LARGEST_TILE, MOST_TILES = 16, 16384, 20_000
 
 Size = tuple[int, int]
@@ -54,7 +62,7 @@ def plan_tiles(
     nominal = _tile_wh(frame_wh, input_wh, config, stride)
     tile = frame_wh if nominal is None else (min(nominal[0], frame_wh[0]), min(nominal[1], frame_wh[1]))
     network = input_wh or _any_size(tile, stride)
-    xyxy = _grid(frame_wh, tile, nominal or tile, config.overlap)
+    xyxy = grid(frame_wh, tile, nominal or tile, (config.overlap, config.overlap))
     scale = _scale(tile, nominal or tile, network, stretch)
     if config.whole_frame and len(xyxy) > 1:
         whole = _scale(frame_wh, frame_wh, network, stretch)
@@ -63,56 +71,9 @@ def plan_tiles(
         scales = np.array([scale] * (len(xyxy) - 1) + [whole], np.float32)
     else:
         scales = np.tile(np.array(scale, np.float32), (len(xyxy), 1))
-    keep = _wanted(xyxy, frame_wh, config)
+    keep = wanted(xyxy, frame_wh, config)
     xyxy, scales = xyxy[keep], scales[keep]
     return TilePlan(frame_wh, network, xyxy, scales, np.full(len(xyxy), WHY_ALL, np.uint8), len(xyxy))
-
-
-def plan_everywhere(
-    frame_wh: Size, *, input_wh: Size | None, config: TilesConfig, stretch: bool = False, stride: int = 32
-) -> TilePlan:
-    """The plan for looking at all of a frame with a *local* network (see `streamdet.detectors.local`) made for `input_wh`.
-
-    With ``tile`` "auto" tiles side by side are joined into few larger inputs of one size, at the same scale: what overlaps is
-    looked at once, and larger things are seen whole. Where that is no less work, it is :func:`plan_tiles`.
-    """
-    fine = plan_tiles(frame_wh, input_wh=input_wh, config=config, stretch=stretch, stride=stride)
-    alike = not stretch and not config.whole_frame and len(fine) > 1
-    if input_wh is None or not alike or str(config.tile).strip().lower() != "auto":
-        return fine
-    width, height = (fine.xyxy[0, 2:] - fine.xyxy[0, :2]).tolist()
-    shares = [round(config.overlap * side) if config.overlap < 1 else round(config.overlap) for side in (width, height)]
-    scale = fine.scale[0].tolist()
-    choices = []
-    for counts in itertools.product(*(range(1, len(np.unique(fine.xyxy[:, axis])) + 1) for axis in (0, 1))):
-        least = [math.ceil((frame_wh[i] + (counts[i] - 1) * shares[i]) / counts[i]) for i in (0, 1)]
-        network = [math.ceil(round(least[i] * scale[i], 3) / stride) * stride for i in (0, 1)]
-        count = counts[0] * counts[1]
-        odd = 0.25 / count if count % 2 else 0.0  # two of them run side by side: see onnxruntime_backend
-        narrow = 0.02 * abs(math.log2(network[0] / network[1]))  # more is cut
-        large = 0.07 * network[0] * network[1] / 2**20  # a pixel takes longer than in small inputs
-        if network[0] * network[1] <= JOINED_PX:
-            choices.append((network[0] * network[1] * count * (1 + odd + narrow + large), network))
-    if not choices or min(choices)[0] > WORTH_JOINING * len(fine) * input_wh[0] * input_wh[1]:
-        return fine
-    network = min(choices)[1]
-    tile = [min(frame_wh[i], max(SMALLEST_TILE, _even(network[i] / scale[i]))) for i in (0, 1)]
-    xyxy = _grid(frame_wh, (tile[0], tile[1]), (tile[0], tile[1]), float(max(shares)))
-    exact = [min(network[i], round(tile[i] * scale[i])) / tile[i] for i in (0, 1)]
-    xyxy = xyxy[_wanted(xyxy, frame_wh, config)]
-    joined = TilePlan(
-        frame_wh,
-        (network[0], network[1]),
-        xyxy,
-        np.tile(np.array(exact, np.float32), (len(xyxy), 1)),
-        np.full(len(xyxy), WHY_ALL, np.uint8),
-        len(xyxy),
-    )
-    return joined if _input_px(joined) <= WORTH_JOINING * _input_px(fine) else fine
-
-
-def _input_px(plan: TilePlan) -> int:
-    return plan.slots * plan.input_wh[0] * plan.input_wh[1]
 
 
 def keep_mask(frame_wh: Size, config: TilesConfig, xyxy: np.ndarray) -> Bool | None:
@@ -169,7 +130,7 @@ def _tile_wh(frame_wh: Size, input_wh: Size | None, config: TilesConfig, stride:
 
 def _fitted(frame: int, most: int, overlap: float, stride: int) -> int:
     """The smallest tile side that covers `frame` px with as few tiles as sides of `most` would need."""
-    share = min(round(overlap * most) if overlap < 1 else round(overlap), most // 2)
+    share = min(overlap_px(overlap, most), most // 2)
     count = max(1, math.ceil((frame - share) / (most - share)))
     side = math.ceil((frame + (count - 1) * share) / count / stride) * stride
     return min(most, side)
@@ -213,20 +174,25 @@ def _scale(tile: Size, nominal: Size, network: Size, stretch: bool) -> tuple[flo
     return width / tile[0], height / tile[1]
 
 
-def _grid(frame_wh: Size, tile: Size, nominal: Size, overlap: float) -> I32:
-    """(T,4) row by row."""
+def overlap_px(overlap: float, side: int) -> int:
+    """What tiles of `side` px share with their neighbours: a share of it below 1, else px."""
+    return round(overlap * side) if overlap < 1 else round(overlap)
+
+
+def grid(frame_wh: Size, tile: Size, nominal: Size, overlap: tuple[float, float]) -> I32:
+    """(T,4) row by row: `tile` px, of `nominal` px before they were cut to the frame. Raises ConfigError."""
     starts = []
-    for frame, size, whole in zip(frame_wh, tile, nominal):
-        share = round(overlap * whole) if overlap < 1 else round(overlap)
+    for frame, size, whole, asked in zip(frame_wh, tile, nominal, overlap):
+        share = overlap_px(asked, whole)
         if share >= whole and frame > size:
             raise ConfigError(f"tiles.overlap of {share} px is as large as a tile ({whole} px); use a smaller one")
         starts.append(_starts(frame, size, whole - share))
     if len(starts[0]) * len(starts[1]) > MOST_TILES:
         raise ConfigError(
-            f"tiles of {tile[0]}x{tile[1]} px with overlap {overlap:g} make {len(starts[0]) * len(starts[1])} tiles of a "
+            f"tiles of {tile[0]}x{tile[1]} px with overlap {overlap[0]:g} make {len(starts[0]) * len(starts[1])} tiles of a "
             f"{frame_wh[0]}x{frame_wh[1]} frame (at most {MOST_TILES}); use larger tiles or less overlap"
         )
-    y, x = (grid.ravel() for grid in np.meshgrid(starts[1], starts[0], indexing="ij"))
+    y, x = (part.ravel() for part in np.meshgrid(starts[1], starts[0], indexing="ij"))
     return np.stack([x, y, x + tile[0], y + tile[1]], 1).astype(np.int32)
 
 
@@ -241,7 +207,8 @@ def _starts(frame: int, size: int, step: int) -> I32:
     return np.minimum(np.arange(math.ceil(room / even) + 1) * even, room).astype(np.int32)
 
 
-def _wanted(xyxy: I32, frame_wh: Size, config: TilesConfig) -> Bool:
+def wanted(xyxy: I32, frame_wh: Size, config: TilesConfig) -> Bool:
+    """(T,) which tiles show something of `roi` that is not ignored. Raises ConfigError if none does."""
     keep = np.ones(len(xyxy), np.bool_)
     if config.roi:
         keep &= touched(config.roi, frame_wh, xyxy)

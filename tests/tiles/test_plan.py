@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from streamdet.config import TilesConfig
 from streamdet.errors import ConfigError
-from streamdet.tiles.plan import JOINED_PX, WORTH_JOINING, coarse_rows, describe, keep_mask, plan_everywhere, plan_tiles
+from streamdet.tiles.joined import JOINED_PX, WORTH_JOINING, plan_everywhere
+from streamdet.tiles.plan import SMALL_TILE, coarse_rows, describe, keep_mask, plan_tiles
 from streamdet.tiles.polygon import covered, inside, touched
 from streamdet.types import WHY_ALL, TilePlan
 
@@ -175,27 +176,31 @@ class TestEverywhere:
     @settings(max_examples=200, deadline=None)
     @given(
         frame=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
-        network=st.sampled_from([(416, 416), (640, 384)]),
+        network=st.sampled_from([(416, 416), (640, 384), None]),
+        look=st.sampled_from(["all", "auto"]),
         overlap=st.sampled_from([0.0, 0.2, 0.5, 17.0]),
         smallest_px=st.sampled_from([3.0, 4.0, 6.0]),
     )
     def test_fewer_larger_inputs_of_one_scale_that_cover_all(
-        self, frame: tuple[int, int], network: tuple[int, int], overlap: float, smallest_px: float
+        self, frame: tuple[int, int], network: tuple[int, int] | None, look: Any, overlap: float, smallest_px: float
     ) -> None:
-        config = TilesConfig(overlap=overlap, smallest_px=smallest_px, look="all")
+        config = TilesConfig(overlap=overlap, smallest_px=smallest_px, look=look)
         usual = plan_tiles(frame, input_wh=network, config=config)
         joined = plan_everywhere(frame, input_wh=network, config=config)
-        if joined.input_wh == network:
+        if joined.input_wh == usual.input_wh:
             assert np.array_equal(joined.xyxy, usual.xyxy)
             return
-        assert pixels(joined) <= WORTH_JOINING * pixels(usual)
+        if usual.slots == 1:
+            assert len(joined) % 2 == 0  # cut in two, for two cores
+        else:
+            assert pixels(joined) <= WORTH_JOINING * pixels(usual)
         assert joined.input_wh[0] * joined.input_wh[1] <= JOINED_PX
         assert not any(side % 32 for side in joined.input_wh)
         size = joined.xyxy[:, 2:] - joined.xyxy[:, :2]
-        assert (np.abs(joined.scale - usual.scale[0]) * size <= 1).all()  # px of the input
+        assert (np.abs(joined.scale - (usual.scale[0] if network else 1)) * size <= 1).all()  # px of the input
         assert (size == size[0]).all()
         assert (size * joined.scale <= np.array(joined.input_wh) + 0.5).all()
-        fine = usual.xyxy[0, 2:] - usual.xyxy[0, :2]
+        fine = usual.xyxy[0, 2:] - usual.xyxy[0, :2] if network else (SMALL_TILE, SMALL_TILE)
         for axis in (0, 1):
             edges = np.unique(joined.xyxy[:, axis])
             assert edges[0] == 0
@@ -207,6 +212,9 @@ class TestEverywhere:
         joined = plan_everywhere((3840, 2160), input_wh=(416, 416), config=TilesConfig(look="all"))
         assert (len(joined), joined.of, joined.input_wh) == (8, 8, (1024, 1152))
         assert joined.scale.tolist() == [[1, 1]] * 8
+        for look in ("all", "auto"):
+            free = plan_everywhere((1280, 720), input_wh=None, config=TilesConfig(look=look))
+            assert (len(free), free.input_wh) == (2, (672, 736))
 
     @pytest.mark.parametrize("how", [{"tile": 416}, {"tile": "none"}, {"whole_frame": True}])
     def test_a_size_asked_for_is_kept(self, how: Any) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from streamdet.config import TilesConfig
 from streamdet.tiles.cover import cover
-from streamdet.tiles.plan import plan_everywhere, plan_tiles
+from streamdet.tiles.joined import plan_everywhere
+from streamdet.tiles.plan import plan_tiles
 from streamdet.tiles.schedule import MARGIN_PX, TileScheduler
 from streamdet.tiles.sweep import Sweep
 from streamdet.types import WHY_ALL, WHY_MOTION, WHY_SWEEP, WHY_TRACK, Frame, Motion, Picture, TilePlan, Tracks
