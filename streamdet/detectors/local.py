@@ -3,8 +3,8 @@
 A network of convolutions answers for a place by what lies round it, wherever that is in its input: an input of 1024x768 px is
 as good to it as several of 416x416, and objects at their seams are seen whole. One that averages over its input, or attends to
 all of it, is not *local*; so the operators have to be known ones. A file made for one size may have it written into more places
-than its ports: it is tried on two drawn scenes beside and above each other, in an input that is a little larger still, and what it
-says of each has to be what it says of it alone.
+than its ports: it is tried on two drawn scenes beside and above each other, in an input that is a little larger still, and what
+it says of each has to be what it says of it alone.
 """
 
 from __future__ import annotations
