@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
+import gc
 import logging
 import os
 import signal
@@ -60,6 +61,7 @@ def _main(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")  # the line has its own threads
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # ... and no matrix is large enough to wait for a second one
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it would say of a damaged file is told in one sentence
+    gc.set_threshold(5000, 20, 20)  # a frame makes hundreds of small objects, and hardly a cycle among them
     try:
         command: Callable[[argparse.Namespace], int] = arguments.command
         code = command(arguments)

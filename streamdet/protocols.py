@@ -260,7 +260,8 @@ class Rules(Protocol):
 class Sink(_Managed, Protocol):
     """Receives every Result of one stream on its own thread.
 
-    ``lossy``: Results may be dropped (and counted) when it is slow.
+    ``lossy``: Results may be dropped (and counted) when it is slow. A sink with a true ``only_events`` is not woken for Results
+    without events.
     """
 
     lossy: bool

@@ -191,8 +191,9 @@ class Stream:
         self.events += len(result.events)
         self.departures.add()
         self.ages_s.add(time.monotonic() - result.frame.captured_s)
-        for outbox in self._outboxes:
-            outbox.put(result)
+        for sink, outbox in zip(self.sinks, self._outboxes, strict=True):
+            if result.events or not getattr(sink, "only_events", False):
+                outbox.put(result)
         return result
 
     def _settle(self) -> None:

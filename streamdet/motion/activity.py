@@ -13,7 +13,16 @@ import numpy as np
 
 from streamdet.types import U8
 
-__all__ = ["BLOCK_PX", "BlockMaxima", "BlockNoise", "components", "enlarged", "maxima_along", "tolerant_difference"]
+__all__ = [
+    "BLOCK_PX",
+    "BlockMaxima",
+    "BlockNoise",
+    "components",
+    "enlarged",
+    "maxima_along",
+    "mean_within",
+    "tolerant_difference",
+]
 
 BLOCK_PX = 16
 _STRIPE_PX = 128
@@ -91,6 +100,12 @@ def maxima_along(rows: U8, count: int) -> U8:
     return np.asarray(turned.reshape(len(rows), -1), np.uint8)
 
 
+def mean_within(plane: U8, mask: Any) -> float:
+    """What `cv2.mean` says of the pixels where `mask` is set, to the last bit, in a tenth of the time; 0 of none."""
+    count = cv2.countNonZero(mask)
+    return cv2.norm(plane, cv2.NORM_L1, mask) * (1.0 / count) if count else 0.0
+
+
 class BlockNoise:
     """How much each block usually changes, in grey levels: an upper quartile over the last seconds.
 
@@ -110,9 +125,9 @@ class BlockNoise:
         self._age_s += dt_s
         hurry = 1.0 + 6.0 * np.exp(-self._age_s / 0.5)  # find the sensor's noise within the first half second
         step = (4.0 + 0.2 * self.level) * np.float32(min(dt_s, 0.5) * hurry)
-        gap = change - self.level
-        move = np.where(gap > 0, np.minimum(self._UP * step, gap), np.maximum(-self._DOWN * step, gap))
-        self.level += move.astype(np.float32)
+        move = np.maximum(change - self.level, -self._DOWN * step)
+        np.minimum(move, self._UP * step, out=move)
+        self.level += move
 
 
 def tolerant_difference(now: U8, then: U8) -> U8:

@@ -17,7 +17,7 @@ __all__ = ["Glance", "Pixels", "flat", "look", "slack_differences", "whole_level
 _KERNEL = np.ones((3, 3), np.uint8)
 _NEAR = np.ones((7, 7), np.uint8)  # px within half the threshold count where one above it is this near
 _STRIPE_PIXELS = 131_072
-_DEAR_PIXELS = 150_000  # in large windows, from which on it is cheaper to try a few pixels of each region
+_DEAR_PIXELS = 150_000  # from which on it is cheaper to try a few pixels of each region
 
 _Place = tuple[slice, slice]
 
@@ -26,7 +26,7 @@ _Place = tuple[slice, slice]
 class Pixels:
     """P differing pixels, region by region, in each from top to bottom: place in px of the frame, change, and level.
 
-    `moved`: 1 where it also differs from the preceding frame; `brighter`: 1 where it is brighter than the background.
+    `moved`: 1 where it also differs from the preceding frame.
     """
 
     x: I32
@@ -34,7 +34,6 @@ class Pixels:
     value: U8
     bound: U8
     moved: U8
-    brighter: U8
 
     @staticmethod
     def concat(parts: list[Pixels]) -> Pixels:
@@ -83,12 +82,15 @@ def look(planes: Planes, sheet: Sheet, threshold: U8, first: int) -> Glance | No
     order = np.argsort(region.astype(np.uint16) if count <= 1 << 16 else region, kind="stable")
     at = at.take(order)
     counts = np.bincount(region, minlength=count)[1:]
-    y, x = np.divmod(at, low.shape[1])
+    place = at.astype(np.int32)
+    y = place // np.int32(low.shape[1])
+    x = place - y * np.int32(low.shape[1])
     start = np.cumsum(counts) - counts
     group = sheet.number_at(x[start], y[start])
-    shift = sheet.shift[group]
-    x = (x * sheet.pool + np.repeat(shift[:, 0], counts)).astype(np.int32)
-    y = (y * sheet.pool + np.repeat(shift[:, 1], counts)).astype(np.int32)
+    shift = sheet.shift[group].astype(np.int32)
+    for line, off in ((x, shift[:, 0]), (y, shift[:, 1])):
+        line *= np.int32(sheet.pool)
+        line += off.repeat(counts)
     under = half.ravel().take(at)
     pixels = Pixels(
         x=x,
@@ -96,7 +98,6 @@ def look(planes: Planes, sheet: Sheet, threshold: U8, first: int) -> Glance | No
         value=change.ravel().take(at),
         bound=level.ravel().take(at),
         moved=(past.ravel().take(at) > under).view(np.uint8),
-        brighter=_brighter(planes, x, y),
     )
     windows = [
         Window(g.xyxy, labels[part], low[part], sheet.pool) for g, part in zip(sheet.groups, sheet.parts, strict=True)
@@ -104,13 +105,6 @@ def look(planes: Planes, sheet: Sheet, threshold: U8, first: int) -> Glance | No
     now = np.asarray(cv2.min(change, past), np.uint8)
     out = None if loose is None else (loose.ravel().take(at) > under).view(np.uint8)
     return Glance(sheet, windows, first, group, counts, low, now, level, half, pixels, out)
-
-
-def _brighter(planes: Planes, x: I32, y: I32) -> U8:
-    (luma, pitch), (background, other) = flat(planes.luma), flat(planes.background)
-    at = y * np.int32(pitch) + x
-    then = background.take(at if other == pitch else y * np.int32(other) + x)
-    return np.asarray((luma.take(at) > then).view(np.uint8), np.uint8)
 
 
 def whole_levels(threshold: F32) -> U8:
@@ -122,18 +116,22 @@ def _levels(sheet: Sheet, threshold: U8) -> tuple[U8, U8]:
     """Threshold per (pooled) pixel of the sheet, and half of it; what is not the sheet's own to look at differs never."""
     level = sheet.spread(threshold, between=255)
     half = level // np.uint8(2)
-    level[~sheet.own] = half[~sheet.own] = 255
+    others = ~sheet.own
+    level[others] = half[others] = 255
     return sheet.enlarged(level), sheet.enlarged(half)
 
 
 def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8 | None]:
     """(Pooled) differences on a sheet: to the background, to the preceding frame, and to the background with a pixel of slack.
 
-    0 between its windows. The last is None where it is dear, and seldom needed of every pixel: in large windows.
+    0 between its windows. The last is None where it is dear, and seldom needed of every pixel: of large sheets.
     """
+    dear = planes.tolerant or int(np.count_nonzero(sheet.own)) * BLOCK_PX**2 > _DEAR_PIXELS
     if sheet.pool == 1 and not planes.tolerant:
-        now, background, previous = (sheet.gather(p) for p in (planes.luma, planes.background, planes.previous))
+        now, background, previous = sheet.gather(planes.luma, planes.background, planes.previous)
         change, past = (np.asarray(cv2.absdiff(now, then), np.uint8) for then in (background, previous))
+        if dear:
+            return change, past, None
         loose = tolerant_difference(now, background)
         height, width = planes.luma.shape
         border = ((sheet.xyxy == 0) | (sheet.xyxy == [width, height, width, height])).any(1)
@@ -142,7 +140,6 @@ def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8 | None]:
             loose[part] = tolerant_difference(planes.luma[place], planes.background[place])
         return change, past, loose
     change, past, loose = (np.zeros(sheet.pooled_shape, np.uint8) for _ in range(3))
-    dear = planes.tolerant or int(np.count_nonzero(sheet.own)) * BLOCK_PX**2 > _DEAR_PIXELS
     for group, part in zip(sheet.groups, sheet.parts, strict=True):
         place = group.place
         now, background, previous = planes.luma[place], planes.background[place], planes.previous[place]

@@ -160,8 +160,8 @@ class History:
 
     def _blocks(self, centre: F32) -> tuple[I64, I64]:
         rows, columns = self._blinks.shape
-        at = (centre // BLOCK_PX).astype(np.int64)
-        return np.clip(at[:, 1], 0, rows - 1), np.clip(at[:, 0], 0, columns - 1)
+        at = np.maximum(centre * np.float32(1 / BLOCK_PX), 0).astype(np.int64)
+        return np.minimum(at[:, 1], rows - 1), np.minimum(at[:, 0], columns - 1)
 
 
 def _continued(traces: Traces, box: F32, moving: F32, dt_s: float) -> Traces:

@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamdet.motion.activity import BLOCK_PX, enlarged
+from streamdet.motion.activity import BLOCK_PX, enlarged, mean_within
 from streamdet.motion.background import Patch
-from streamdet.motion.shapes import Planes, Shapes, Window
+from streamdet.motion.shapes import SPLIT_BELOW_PX, STILL_BELOW, Planes, Shapes, Window
 from streamdet.types import F32, I64, U8, Bool
 
 __all__ = ["Verdict", "judge"]
@@ -18,9 +18,7 @@ __all__ = ["Verdict", "judge"]
 F64 = NDArray[np.float64]
 
 _KERNEL = np.ones((3, 3), np.uint8)
-_STILL_BELOW = 0.4  # share of moving pixels
 _MOST_TESTED = 48
-_SPLIT_BELOW_PX = 4000
 _TEST_EVERY_S = 0.15
 # what a codec leaves behind: a few pixels, faint, there since the last key frame
 _SPECK_AREA_PX, _SPECK_RATIO, _SPECK_HOLD_S = 16.0, 2.5, 1.0
@@ -42,7 +40,7 @@ def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hol
     keep = np.ones(len(shapes), bool)
     patches: list[Patch] = []
     standing = np.zeros(age_s.shape, bool)
-    still = np.flatnonzero(shapes.moving < _STILL_BELOW)
+    still = np.flatnonzero(shapes.moving < STILL_BELOW)
     if len(still):
         still = still[np.argsort(-shapes.area[still], kind="stable")]
         near = shapes.xyxy[still].astype(np.int64)
@@ -91,10 +89,11 @@ def _due(age_s: F32, blocks: I64, dt_s: float) -> Bool:
 def _mask_of(shapes: Shapes, windows: list[Window], row: int, shape: tuple[int, ...]) -> tuple[int, int, U8]:
     """The pixels of a region as a mask with 2 px of margin, and the mask's place."""
     window = windows[shapes.window[row]]
-    x1, y1, x2, y2 = (int(v) for v in shapes.xyxy[row])
+    x1, y1, x2, y2 = map(int, shapes.xyxy[row].tolist())
     (wx, wy), pool = window.xyxy[:2], window.pool
     inside = np.s_[(y1 - wy) // pool : -(-(y2 - wy) // pool), (x1 - wx) // pool : -(-(x2 - wx) // pool)]
-    own = ((window.labels[inside] == shapes.label[row]) & (window.mask[inside] > 0)).astype(np.uint8)
+    own = (window.labels[inside] == shapes.label[row]).view(np.uint8)
+    own &= window.mask[inside]  # 1, and 255 of those
     if pool > 1:
         own = enlarged(own, pool)[: y2 - y1, : x2 - x1]
     left, top = min(2, x1), min(2, y1)
@@ -112,15 +111,17 @@ def _ghosts(planes: Planes, x: int, y: int, mask: U8, *, mixed: bool) -> list[U8
     height, width = mask.shape
     now = planes.luma[y : y + height, x : x + width]
     then = planes.background[y : y + height, x : x + width]
-    edges_now, edges_then = (cv2.morphologyEx(p, cv2.MORPH_GRADIENT, _KERNEL) for p in (now, then))
+    edges_now, edges_then = (
+        np.asarray(cv2.morphologyEx(p, cv2.MORPH_GRADIENT, _KERNEL), np.uint8) for p in (now, then)
+    )
 
     def is_ghost(part: U8) -> bool:
         outline = cv2.morphologyEx(part, cv2.MORPH_GRADIENT, _KERNEL)
-        return bool(cv2.mean(edges_then, outline)[0] > 1.5 * cv2.mean(edges_now, outline)[0] + 3.0)
+        return mean_within(edges_then, outline) > 1.5 * mean_within(edges_now, outline) + 3.0
 
     if is_ghost(mask):
         return [mask]
-    if not mixed or mask.size > _SPLIT_BELOW_PX:
+    if not mixed or mask.size > SPLIT_BELOW_PX:
         return []
     brighter = (now > then).astype(np.uint8)
     parts = (np.asarray(mask & brighter, np.uint8), np.asarray(mask & (1 - brighter), np.uint8))

@@ -137,8 +137,9 @@ class Scene:
             state = "moving" if state == "steady" else state
         else:
             away = self._away(planes)
-        shapes, frozen, patches = self._regions(planes, away, change, threshold, dt_s)
-        features = describe(shapes, away > threshold, self._change, self._noise.level)
+        active = np.asarray(away > threshold, np.bool_)
+        shapes, frozen, patches = self._regions(planes, active, threshold, dt_s)
+        features = describe(shapes, active, self._change, self._noise.level)
         self._noise.update(np.minimum(change, away), dt_s)
         shift_xy = self._camera.shift_xy if moving else (0.0, 0.0)
         self._last = replace(
@@ -205,16 +206,14 @@ class Scene:
         luma, background = self._whole(luma) if self._camera.asks(busy) else (luma, luma)
         return self._camera.follow(background, luma, busy, dt_s)
 
-    def _regions(
-        self, planes: Planes, away: U8, change: U8, threshold: F32, dt_s: float
-    ) -> tuple[Shapes, Bool, list[Patch]]:
-        shapes, windows = find_regions(planes, away > threshold, threshold, self._limit_px)
+    def _regions(self, planes: Planes, active: Bool, threshold: F32, dt_s: float) -> tuple[Shapes, Bool, list[Patch]]:
+        shapes, windows = find_regions(planes, active, threshold, self._limit_px)
         verdict = judge(planes, shapes, windows, self._standing_s, self._config.background_s * _HOLD, dt_s)
         shapes = shapes[verdict.keep]
-        frozen = np.zeros(away.shape, bool)
+        frozen = np.zeros(active.shape, bool)
         for x1, y1, x2, y2 in (shapes.xyxy[shapes.parent == 0] // BLOCK_PX).astype(int).tolist():
             frozen[y1 : y2 + 1, x1 : x2 + 1] = True
-        frozen &= away > threshold
+        frozen &= active
         return shapes, frozen, verdict.patches
 
     # ------------------------------------------------------------------------------------------------- whole planes

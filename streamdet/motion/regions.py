@@ -12,12 +12,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from streamdet.motion.activity import BLOCK_PX, components
-from streamdet.motion.glance import Glance, Pixels, look, whole_levels
-from streamdet.motion.shapes import Planes, Shapes, Window
+from streamdet.motion.activity import BLOCK_PX, components, mean_within
+from streamdet.motion.glance import Glance, Pixels, flat, look, whole_levels
+from streamdet.motion.shapes import SPLIT_BELOW_PX, STILL_BELOW, Planes, Shapes, Window
 from streamdet.motion.sheet import Group, Sheet
 from streamdet.motion.tremble import stand_out
-from streamdet.types import F32, I32, I64, U8, Bool
+from streamdet.types import F32, I64, Bool
 
 __all__ = ["find_regions"]
 
@@ -105,7 +105,7 @@ def _measure(planes: Planes, glances: list[Glance]) -> tuple[Shapes, I64]:
         contrast=contrast,
         ratio=ratio,
         moving=(total(p.moved) / n).astype(np.float32),
-        sign=(total(p.brighter) / n * 2 - 1).astype(np.float32),
+        sign=none + 1,
         prominence=ratio,
         rank=np.full(len(window), -1, np.int32),
         parent=none,
@@ -114,12 +114,34 @@ def _measure(planes: Planes, glances: list[Glance]) -> tuple[Shapes, I64]:
         window=window,
         label=np.concatenate([np.arange(1, count + 1, dtype=np.int32) for count in regions.tolist()]),
     )
-    return shapes[rows], found[rows]
+    shapes = shapes[rows]
+    return replace(shapes, sign=_signs(planes, p, start[rows], counts[rows], shapes)), found[rows]
+
+
+def _signs(planes: Planes, p: Pixels, start: I64, counts: I64, shapes: Shapes) -> F32:
+    """(R,) mean signs of the differences to the background, of those that are asked for them: small ones that stand."""
+    sign = np.ones(len(shapes), np.float32)
+    rows = np.flatnonzero((shapes.moving < STILL_BELOW) & (_areas(shapes.xyxy) <= SPLIT_BELOW_PX))
+    if len(rows):
+        first, many = start[rows], counts[rows]
+        begin = np.cumsum(many) - many
+        at = np.arange(int(many.sum())) + (first - begin).repeat(many)
+        x, y = p.x.take(at).astype(np.int64), p.y.take(at).astype(np.int64)
+        (luma, pitch), (background, other) = flat(planes.luma), flat(planes.background)
+        brighter = luma.take(y * pitch + x) > background.take(y * other + x)
+        sign[rows] = (
+            np.add.reduceat(brighter, begin, dtype=np.int64).astype(np.float32) / many.astype(np.float32) * 2 - 1
+        )
+    return sign
+
+
+def _areas(xyxy: F32) -> F32:
+    return np.asarray((xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1]), np.float32)
 
 
 def _tight(p: Pixels, counts: I64, contrast: F32, pool: F32, end: F32) -> F32:
     """Boxes round the pixels above a quarter of their region's contrast: what is fainter is blur, ringing or noise."""
-    strong = p.value > np.repeat(np.float32(0.25) * contrast, counts)
+    strong = p.value > (np.float32(0.25) * contrast).astype(np.uint8).repeat(counts)  # above it is above its whole part
     counts = np.add.reduceat(strong, np.cumsum(counts) - counts, dtype=np.int64)
     stop = np.cumsum(counts)
     start = stop - counts  # the strongest is always among them
@@ -131,45 +153,46 @@ def _tight(p: Pixels, counts: I64, contrast: F32, pool: F32, end: F32) -> F32:
 
 
 def _with_surroundings(shapes: Shapes, found: I64, glances: list[Glance]) -> Shapes:
-    """Fill in ``around`` and ``around_now``."""
+    """Fill in ``around`` and ``around_now``: shares of differing pixels in a ring round each box, as wide as half the box and
+    3 px, within its window."""
     around, around_now = np.zeros(len(shapes), np.float32), np.zeros(len(shapes), np.float32)
+    inner = _on_sheet(shapes, found, glances)
+    x1, y1, x2, y2 = inner
+    reach = 3 + np.maximum(x2 - x1, y2 - y1) // 2
+    outer = np.stack([x1 - reach, y1 - reach, x2 + reach, y2 + reach])
+    bounds = np.concatenate([glance.sheet.bounds for glance in glances]).T[:, shapes.window]
+    np.maximum(outer[:2], bounds[:2], out=outer[:2])
+    np.minimum(outer[2:], bounds[2:], out=outer[2:])
+    ring = np.maximum(_size(outer) - _size(inner), 1)
+    pitch = np.array([glance.mask.shape[1] + 1 for glance in glances])[found]
+    places = np.concatenate([_corners(outer, pitch), _corners(inner, pitch)])
     for number, glance in enumerate(glances):
-        rows = np.flatnonzero(found == number)
+        rows = (found == number).nonzero()[0]
         now = cv2.bitwise_and(glance.mask, cv2.compare(glance.now, glance.half, cv2.CMP_GT))
-        group = shapes.window[rows] - glance.first
-        box, bounds = _on_sheet(shapes.xyxy[rows], glance.sheet, group), glance.sheet.bounds[group]
-        around[rows], around_now[rows] = _ring_shares([glance.mask, np.asarray(now, np.uint8)], box, bounds)
+        for mask, shares in ((glance.mask, around), (now, around_now)):
+            a, b, c, d, e, f, g, h = np.asarray(cv2.integral(mask)).ravel().take(places[:, rows])
+            shares[rows] = ((a - b - c + d) - (e - f - g + h)) / 255 / ring[rows]
     return replace(shapes, around=around, around_now=around_now)
 
 
-def _on_sheet(xyxy: F32, sheet: Sheet, group: I32) -> Any:
-    """From px of the frame to pixels of a sheet, (R,4) int."""
-    shift = sheet.shift[group]
-    local = xyxy - np.concatenate([shift, shift], 1)
-    return np.ceil(local / sheet.pool).astype(np.int64)  # only the far corner of a last, partial pixel is no multiple
+def _on_sheet(shapes: Shapes, found: I64, glances: list[Glance]) -> I64:
+    """(4,R) x1, y1, x2, y2 of the regions' boxes in pixels of their sheets."""
+    shift = np.concatenate([glance.sheet.shift for glance in glances]).T[:, shapes.window]
+    pool = np.array([glance.sheet.pool for glance in glances])[found]
+    local = shapes.xyxy.T - np.concatenate([shift, shift])
+    return np.asarray(np.ceil(local / pool), np.int64)  # only the far corner of a last, partial pixel is no multiple
 
 
-def _ring_shares(masks: list[U8], inner: Any, bounds: Any) -> list[F32]:
-    """(R,) shares of set (255) pixels in a ring round each box, as wide as half the box and 3 px, within its `bounds`."""
-    reach = 3 + (inner[:, 2:] - inner[:, :2]).max(1, keepdims=True) // 2
-    low = np.maximum(inner[:, :2] - reach, bounds[:, :2])
-    high = np.minimum(inner[:, 2:] + reach, bounds[:, 2:])
+def _size(box: I64) -> I64:
+    """(R,) pixels in boxes (4,R)."""
+    return np.asarray((box[2] - box[0]) * (box[3] - box[1]))
 
-    def size(low: Any, high: Any) -> Any:
-        return (high - low).prod(1)
 
-    def corners(low: Any, high: Any) -> Any:
-        (x1, y1), (x2, y2) = low.T, high.T
-        pitch = masks[0].shape[1] + 1
-        return y2 * pitch + x2, y1 * pitch + x2, y2 * pitch + x1, y1 * pitch + x1
-
-    ring = np.maximum(size(low, high) - size(inner[:, :2], inner[:, 2:]), 1)
-    places = np.stack([*corners(low, high), *corners(inner[:, :2], inner[:, 2:])])
-    shares = []
-    for mask in masks:
-        a, b, c, d, e, f, g, h = np.asarray(cv2.integral(mask)).ravel().take(places)
-        shares.append(np.asarray(((a - b - c + d) - (e - f - g + h)) / 255 / ring, np.float32))
-    return shares
+def _corners(box: I64, pitch: I64) -> I64:
+    """(4,R) where the sums of boxes (4,R) are in integrals with rows so long."""
+    left, right = box[0], box[2]
+    top, bottom = box[1::2] * pitch
+    return np.asarray(np.stack([bottom + right, top + right, bottom + left, top + left]))
 
 
 def _with_details(whole: Shapes, found: I64, glances: list[Glance], limit_px: float) -> tuple[Shapes, I64]:
@@ -228,7 +251,7 @@ def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> list[t
     own = (glance.windows[number].labels[y1 - top : y2 - top, x1 - left : x2 - left] == whole.label[row]).view(np.uint8)
     own &= glance.mask[y1:y2, x1:x2]  # 1, and 255 of those
     value = np.asarray(glance.now[y1:y2, x1:x2] * own, np.uint8)
-    bound = float(cv2.mean(glance.level[y1:y2, x1:x2], own)[0])
+    bound = mean_within(glance.level[y1:y2, x1:x2], own)
     line = value.ravel()
     parts: list[tuple[Any, ...]] = []
     for factor in (1, 2, 4, 8):
@@ -238,18 +261,18 @@ def _details(whole: Shapes, row: int, glance: Glance, limit_px: float) -> list[t
         count, labels, stats = components(high.view(np.uint8))
         if count <= 1:
             break
-        small = stats[:, 2:4].max(1) <= limit
+        small = np.maximum(stats[:, 2], stats[:, 3]) <= limit
         small[0] = False
         if small.any():
-            at = np.flatnonzero(high)
-            flat = labels.ravel().take(at)
-            rows = np.flatnonzero(small & (stats[:, 4] >= 2))
+            at = high.ravel().nonzero()[0]
+            part = labels.ravel().take(at)
+            rows = (small & (stats[:, 4] >= 2)).nonzero()[0]
             if len(rows):
                 weight = line.take(at).astype(np.float32)
-                mass, square = np.bincount(flat, weight, count), np.bincount(flat, weight * weight, count)
+                mass, square = np.bincount(part, weight, count), np.bincount(part, weight * weight, count)
                 peak = (square / np.maximum(mass, 1))[rows]
                 parts.append((row, stats[rows, :4], stats[rows, 4], peak, bound, bound * factor))
             if small[1:].all():
                 break
-            line[at[small[flat]]] = 0
+            line[at[small[part]]] = 0
     return parts

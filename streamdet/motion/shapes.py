@@ -6,14 +6,17 @@ All of them are columns or planes; nothing here computes anything.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from streamdet.motion.sheet import Box
 from streamdet.types import F32, I32, U8
 
-__all__ = ["Planes", "Shapes", "Window"]
+__all__ = ["SPLIT_BELOW_PX", "STILL_BELOW", "Planes", "Shapes", "Window"]
+
+STILL_BELOW = 0.4  # share of moving pixels from which on a region is not asked whether it is a ghost
+SPLIT_BELOW_PX = 4000  # area of the box up to which it may be one in part
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +29,7 @@ class Planes:
     tolerant: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """A rectangle that was looked at: `labels` say which region each pixel belongs to, `mask` which pixels differ.
 
     In a large window a "pixel" is a square of `pool` px.
@@ -45,10 +47,11 @@ class Shapes:
 
     xyxy (R,4) f32 px, tight; area: px above half the threshold; core: px above the threshold; contrast: grey levels, near the
     peak; ratio: contrast in thresholds; moving: share of its pixels that also differ from the preceding frame; sign: mean
-    sign of the difference to the background, -1..1; prominence: contrast over the level at which it comes apart from a larger
-    region (its ratio, if it stands alone); rank: 0 the strongest detail of its parent, -1 stands alone; parent: area of the
-    larger region it is a detail of, 0 if it stands alone; around, around_now: shares of a ring round its box that differ from the
-    background, and from the preceding frame; window, label: where its pixels are (label 0: a detail).
+    sign of the difference to the background, -1..1, where a part may be a ghost, 1 elsewhere; prominence: contrast over the
+    level at which it comes apart from a larger region (its ratio, if it stands alone); rank: 0 the strongest detail of its
+    parent, -1 stands alone; parent: area of the larger region it is a detail of, 0 if it stands alone; around, around_now:
+    shares of a ring round its box that differ from the background, and from the preceding frame; window, label: where its
+    pixels are (label 0: a detail).
     """
 
     xyxy: F32

@@ -7,8 +7,7 @@ reaches. A sheet of one window is that window: a view, nothing is copied.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -20,11 +19,11 @@ from streamdet.types import I32, I64, U8, Bool
 __all__ = ["Box", "Group", "Sheet", "pooled"]
 
 Box = tuple[int, int, int, int]
+Place = tuple[slice, slice]
 _WIDTH_SHARE = 1.3  # of the side of a square of the same area: room for what does not fit together
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class Group(NamedTuple):
     """A rectangle of the picture, px, from block to block, and (rows, columns) which of its blocks are looked at."""
 
     xyxy: Box
@@ -36,7 +35,7 @@ class Group:
         return (x2 - x1) * (y2 - y1)
 
     @property
-    def place(self) -> tuple[slice, slice]:
+    def place(self) -> Place:
         """Where it is in a plane."""
         x1, y1, x2, y2 = self.xyxy
         return slice(y1, y2), slice(x1, x2)
@@ -62,10 +61,10 @@ class Sheet:
         self.wh = (x2 - x1, y2 - y1) if len(groups) == 1 else (columns * BLOCK_PX, rows * BLOCK_PX)
         self.own = np.zeros((rows, columns), np.bool_)
         self.number = np.zeros((rows, columns), np.int32)
-        self._blocks: list[tuple[slice, slice]] = []
-        for number, (group, (x, y), (w, h)) in enumerate(zip(groups, at.tolist(), blocks.tolist(), strict=True)):
+        self._blocks: list[Place] = []
+        for number, ((_, own), (x, y), (w, h)) in enumerate(zip(groups, at.tolist(), blocks.tolist(), strict=True)):
             where = slice(y, y + h), slice(x, x + w)
-            self.own[where] = group.own
+            self.own[where] = own
             self.number[where] = number
             self._blocks.append(where)
         self.pooled_shape = -(-self.wh[1] // pool), -(-self.wh[0] // pool)
@@ -76,23 +75,24 @@ class Sheet:
         self.bounds = np.concatenate([low, low - (corner - end) // pool], 1)
         self.parts = [(slice(y1, y2), slice(x1, x2)) for x1, y1, x2, y2 in self.bounds.tolist()]
 
-    def gather(self, plane: U8, *, between: int = 0) -> U8:
-        """The windows of a plane; `between` them this level."""
+    def gather(self, *planes: U8) -> list[U8]:
+        """The windows of each of some planes; 0 between them. Of a sheet that is not pooled."""
         if len(self.groups) == 1:
-            x1, y1, x2, y2 = self.groups[0].xyxy
-            return plane[y1:y2, x1:x2]
-        sheet = np.full(self.wh[::-1], between, np.uint8) if between else np.zeros(self.wh[::-1], np.uint8)
-        for group, (x, y) in zip(self.groups, self.places.tolist(), strict=True):
-            x1, y1, x2, y2 = group.xyxy
-            sheet[y : y + y2 - y1, x : x + x2 - x1] = plane[y1:y2, x1:x2]
-        return sheet
+            return [plane[self.groups[0].place] for plane in planes]
+        sheets = [np.zeros(self.wh[::-1], np.uint8) for _ in planes]
+        pairs = list(zip(planes, sheets, strict=True))
+        for group, part in zip(self.groups, self.parts, strict=True):
+            place = group.place
+            for plane, sheet in pairs:
+                sheet[part] = plane[place]
+        return sheets
 
     def spread(self, blocks: U8, *, between: int = 0) -> U8:
         """A block map of the frame as one value per block of the sheet."""
         sheet = np.full(self.own.shape, between, np.uint8)
-        for group, where in zip(self.groups, self._blocks, strict=True):
-            column, row = group.xyxy[0] // BLOCK_PX, group.xyxy[1] // BLOCK_PX
-            h, w = group.own.shape
+        for ((x1, y1, _, _), own), where in zip(self.groups, self._blocks, strict=True):
+            column, row = x1 // BLOCK_PX, y1 // BLOCK_PX
+            h, w = own.shape
             sheet[where] = blocks[row : row + h, column : column + w]
         return sheet
 

@@ -22,7 +22,6 @@ def describe(shapes: Shapes, active: Bool, earlier: U8, noise: F32) -> F32:
 
     Block maps: `active`, `earlier` (the preceding frame's largest change) and `noise` (the usual one).
     """
-    n = len(shapes)
     side = np.maximum(shapes.xyxy[:, 2:] - shapes.xyxy[:, :2], 1)
     centre = (shapes.xyxy[:, :2] + shapes.xyxy[:, 2:]) / 2
     column = np.minimum((centre[:, 0] // BLOCK_PX).astype(int), active.shape[1] - 1)
@@ -35,14 +34,14 @@ def describe(shapes: Shapes, active: Bool, earlier: U8, noise: F32) -> F32:
     ratio = np.log(np.maximum(shapes.ratio, 0.1))
     detail = (shapes.parent > 0).astype(np.float32)
     fresh = np.log((earlier[row, column] + 6.0) / (shapes.contrast + 6.0))
-    columns = [
+    columns = (
         ratio,
         np.log(np.maximum(shapes.prominence, 0.1)),
         shapes.moving,
         area,
         area * area / 8,
         shapes.area / (side[:, 0] * side[:, 1]),
-        np.log(side.max(1) / side.min(1)),
+        np.log(np.maximum(side[:, 0], side[:, 1]) / np.minimum(side[:, 0], side[:, 1])),
         busy,
         fresh,
         detail,
@@ -55,8 +54,11 @@ def describe(shapes: Shapes, active: Bool, earlier: U8, noise: F32) -> F32:
         shapes.around,
         shapes.around_now,
         detail * shapes.around_now,
-    ]
-    return np.stack(columns, 1).astype(np.float32) if n else np.zeros((0, len(FEATURES)), np.float32)
+    )
+    features = np.empty((len(shapes), len(FEATURES)), np.float32)
+    for number, values in enumerate(columns):
+        features[:, number] = values
+    return features
 
 
 # Logistic regression on 40,000 regions of 38 training clips of drones, birds and planes, one tennis clip, and clips of

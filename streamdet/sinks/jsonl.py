@@ -51,6 +51,8 @@ class FramesSink(_Lines):
 class EventsSink(_Lines):
     """One line per :class:`streamdet.types.Event`. Raises as :class:`FramesSink`."""
 
+    only_events = True
+
     def write(self, result: Result) -> None:
         self._put(result.events)
 

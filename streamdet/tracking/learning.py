@@ -70,7 +70,8 @@ def hit(rows: NDArray[Any], row: Rows, seen: Seen, column: Rows, *, now_s: float
     share = (1 - np.exp(-np.maximum(gap, 1e-3) / SMOOTH_S))[:, None]
     rows["smooth"][row] += share * (centre - rows["smooth"][row])
     rows["wh"][row] += share * (seen.wh[column] - rows["wh"][row])
-    rows["look"][row] = looks.learn(rows["look"][row], seen.own_look(column), seen.clear[column], gap)
+    if seen.looked_at:
+        rows["look"][row] = looks.learn(rows["look"][row], seen.own_look(column), seen.clear[column], gap)
     step = centre - rows["last"][row]
     rows["longest_step"][row] = np.maximum(rows["longest_step"][row], np.hypot(step[:, 0], step[:, 1]))
     belief.hear(rows, row, belief.log_odds(score), step_s=step_s)

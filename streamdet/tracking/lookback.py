@@ -89,7 +89,7 @@ class Lookback(Generic[T]):
         self._moments.append(Moment(carried, self._clock_s, tracks, Detections.empty() if found is None else found))
         columns = tracks.key, tracks.id, tracks.label, tracks.seen
         for key, number, label, seen in zip(*(column.tolist() for column in columns)):
-            life = self._lives.setdefault(key, _Life())
+            life = self._lives.get(key) or self._lives.setdefault(key, _Life())
             life.id, life.label = number or life.id, label
             life.hits += seen and not repeat
         if self._movers and found is not None and not repeat:
@@ -126,7 +126,8 @@ class Lookback(Generic[T]):
         moment = self._moments.popleft()
         tracks, key = moment.tracks, moment.key
         believed = self._believed(moment)
-        lives = [self._lives.get(k, _Life()) for k in key.tolist()]
+        nobody = _Life()
+        lives = [self._lives.get(k, nobody) for k in key.tolist()]
         number = np.array([life.id for life in lives], np.int64)
         label = np.array([life.label for life in lives], np.int32)
         found = believed & tracks.seen

@@ -136,7 +136,7 @@ def test_groups_do_not_touch_and_come_back() -> None:
         own = np.ones((min(rows, 30 - row), min(columns, 50 - column)), bool)
         groups.append(Group((column * 16, row * 16, (column + own.shape[1]) * 16, (row + own.shape[0]) * 16), own))
     sheet = Sheet(groups, 1)
-    laid = sheet.gather(plane)
+    (laid,) = sheet.gather(plane)
     for number, group in enumerate(groups):
         x1, y1, x2, y2 = group.xyxy
         np.testing.assert_array_equal(laid[sheet.parts[number]], plane[y1:y2, x1:x2])
