@@ -60,9 +60,8 @@ class _Trial:
         of = np.repeat(np.arange(len(glances)), [len(glance.group) for glance in glances])[rows]
         self._pool = np.array([glance.sheet.pool for glance in glances])[of]
         self._window = np.concatenate([glance.group + glance.first for glance in glances])[rows]
-        bounds = np.array([window.xyxy for glance in glances for window in glance.windows])[self._window]
         self._flat = flat(planes.luma), flat(planes.background)
-        self._bounds = [np.ascontiguousarray(bound) for bound in bounds.T]
+        self._wh = planes.luma.shape[1], planes.luma.shape[0]
 
     def __call__(self, contrast: F32) -> Bool:
         """(K,) whether each stands out."""
@@ -82,13 +81,15 @@ class _Trial:
         if tried.sum() > _AT_ONCE:
             return np.zeros(len(step), np.bool_)
         row, nth = _each(tried)
-        return self._enough(row, self._start[row] + nth * step[row])
+        nth *= step.take(row)
+        nth += self._start.take(row)
+        return self._enough(row, nth)
 
     def _clear(self, which: I64, contrast: F32) -> Bool:
         """(N,) whether enough is found in the clearest pixels of regions `which`."""
         row, nth = _each(self._counts[which])
-        at = self._start[which][row] + nth
-        clear = self._pixels.value[at] > (np.float32(_CLEAR) * contrast)[row]
+        at = self._start[which].take(row) + nth
+        clear = self._pixels.value.take(at) > (np.float32(_CLEAR) * contrast).astype(np.uint8).take(row)
         return self._enough(which[row[clear]], at[clear])[which]
 
     def _all(self, which: I64) -> Bool:
@@ -102,19 +103,19 @@ class _Trial:
             out = np.zeros(len(at), np.bool_)
             for side in np.unique(pool).tolist():
                 mine = np.flatnonzero(pool == side)
-                out[mine] = self._out(at[mine], row[mine], 0, side)
+                out[mine] = self._out(at[mine], 0, side)
         return np.asarray((np.bincount(row[out], minlength=len(self._counts)) >= self._needed)[which], np.bool_)
 
     def _enough(self, row: I64, at: I64) -> Bool:
         """(K,) whether enough of the places `at`, each of a region, stand out in the middle."""
-        out = self._out(at, row, self._pool[row] // 2, 1)
+        out = self._out(at, (self._pool // 2).take(row), 1)
         return np.asarray(np.bincount(row[out], minlength=len(self._counts)) >= self._needed, np.bool_)
 
-    def _out(self, at: I64, row: I64, inwards: Any, side: int) -> Bool:
+    def _out(self, at: I64, inwards: Any, side: int) -> Bool:
         """(P,) whether anything stands out in squares of `side` px, so far right and down of the places `at`."""
         p = self._pixels
         x, y = p.x.take(at) + inwards, p.y.take(at) + inwards
-        slack = _slack(self._flat, x, y, side, [bound.take(row) for bound in self._bounds])
+        slack = _slack(self._flat, x, y, side, self._wh)
         return np.asarray(slack.reshape(side * side, -1).max(0) > p.bound.take(at) // 2, np.bool_)
 
     def _whole(self, row: I64, at: I64) -> Bool:
@@ -133,28 +134,30 @@ class _Trial:
 
 def _each(counts: I64) -> tuple[I64, I64]:
     """Of `counts` things each: whose, and the how manieth."""
-    row = np.repeat(np.arange(len(counts)), counts)
-    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
+    row = np.arange(len(counts)).repeat(counts)
+    nth = np.arange(len(row))
+    nth -= (np.cumsum(counts) - counts).repeat(counts)
+    return row, nth
 
 
-def _slack(planes: tuple[_Flat, _Flat], x: Any, y: Any, side: int, bounds: list[I64]) -> U8:
-    """(side, side, P) differences with slack in squares, given their corners, looking nowhere beyond `bounds` (x1, y1, x2, y2).
+def _slack(planes: tuple[_Flat, _Flat], x: Any, y: Any, side: int, wh: tuple[int, int]) -> U8:
+    """(side, side, P) differences with slack in squares, given their corners, looking nowhere beyond the picture.
 
-    `planes`: picture and background.
+    (Nor beyond the windows these are of: what differs lies blocks from their edges.) `planes`: picture and background.
     """
     (luma, other), (background, pitch) = planes
-    x1, y1, x2, y2 = bounds
+    width, height = wh
     if side == 1:
-        x, y = np.minimum(x, x2 - 1), np.minimum(y, y2 - 1)
-    inside = (x > x1) & (y > y1) & (x + side < x2) & (y + side < y2)
+        x, y = np.minimum(x, width - 1), np.minimum(y, height - 1)
+    inside = (x > 0) & (y > 0) & (x < width - side) & (y < height - side)
     near = _taken(background, pitch, (y - 1) * pitch + (x - 1), side + 2)
     rest = np.flatnonzero(~inside)
     beyond: Any = None
     if len(rest):
         step = np.arange(-1, side + 1)[:, None]
         columns, lines = x[rest] + step, y[rest] + step
-        beyond = (columns >= x2[rest])[None, 1:-1] | (lines >= y2[rest])[1:-1, None]
-        columns, lines = np.clip(columns, x1[rest], x2[rest] - 1), np.clip(lines, y1[rest], y2[rest] - 1)
+        beyond = (columns >= width)[None, 1:-1] | (lines >= height)[1:-1, None]
+        columns, lines = np.clip(columns, 0, width - 1), np.clip(lines, 0, height - 1)
         near[:, :, rest] = background.take(lines[:, None] * pitch + columns)
     low, high = _extremes(near, side)
     now = _taken(luma, other, y * other + x, side)
