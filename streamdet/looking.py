@@ -42,7 +42,7 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
     one_cost = closer is not None or (
         live and not look_all
     )  # inputs of other sizes cost what a budget would not foresee
-    everywhere = None if one_cost else everywhere_plan(config, detector)
+    everywhere = None if one_cost else everywhere_plan(config, detector, many_sizes=still)
     if everywhere is not None and (still or look_all):
         make_plan, everywhere = everywhere, None
     plan = make_plan(frame_wh) if frame_wh is not None else None
@@ -68,15 +68,18 @@ def make_look(config: Config, detector: Detector, frame_wh: tuple[int, int] | No
     return scheduler, packer, None, None if movers or look_all else scheduler
 
 
-def everywhere_plan(config: Config, detector: Detector) -> MakePlan | None:
+def everywhere_plan(config: Config, detector: Detector, *, many_sizes: bool) -> MakePlan | None:
     """What plans looks at all of a frame with fewer, larger inputs than usual; None if `detector` (entered) does not bear them.
 
+    `many_sizes`: pictures of any size may come, one after the other, and the inputs' size hangs on theirs.
     Asked of the network only where it may be of use: the first time that takes some inferences.
     """
     from streamdet.tiles.joined import plan_everywhere
 
     spec, tiles = detector.input, config.tiles
-    if spec is None or spec.stretch or str(tiles.tile).lower() != "auto" or tiles.whole_frame or not detector.local:
+    if spec is None or spec.stretch or str(tiles.tile).lower() != "auto" or tiles.whole_frame:
+        return None
+    if not (detector.many_sizes if many_sizes else detector.local):
         return None
     return functools.partial(plan_everywhere, input_wh=spec.wh, config=tiles, stride=spec.stride)
 

@@ -185,7 +185,8 @@ class Detector(_Managed, Protocol):
     which a detection counts, by label (L,) f32 in ``thresholds`` and the lowest of them in ``threshold``. Rows down to
     `WEAK_SHARE` of it (`FAINT_SHARE` of networks that see motion) are given too: the tracker keeps known tracks alive with them,
     a look back finds with them where a mover came from, nobody else sees them.
-    ``local``: the network may be given larger inputs than its own (multiples of its stride): see `streamdet.detectors.local`.
+    ``local``: the network may be given larger inputs than its own (multiples of its stride): see `streamdet.detectors.local`;
+    ``many_sizes``: and of ever other sizes, without a cost for each (OpenVINO compiles it for each size, and keeps that on disk).
     ``counts`` and ``warnings``: what went wrong while running, for the summary.
     """
 
@@ -197,6 +198,8 @@ class Detector(_Managed, Protocol):
     def input(self) -> InputSpec | None: ...
     @property
     def local(self) -> bool: ...
+    @property
+    def many_sizes(self) -> bool: ...
     @property
     def labels(self) -> tuple[str, ...]: ...
     @property

@@ -54,7 +54,7 @@ def still_parts(config: Config, detector: Detector) -> StillParts:
         plan_tiles, input_wh=spec.wh, config=config.tiles, stretch=spec.stretch, stride=spec.stride
     )
     return StillParts(
-        plan=plan if closer is not None else everywhere_plan(config, detector) or plan,
+        plan=plan if closer is not None else everywhere_plan(config, detector, many_sizes=True) or plan,
         packer=(lambda: CpuPacker(spec)) if closer is None else closer.packer,
         finer=closer.finer if closer else None,
         merger=Merger(config.merge),

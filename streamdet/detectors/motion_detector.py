@@ -46,6 +46,10 @@ class MotionDetector:
         return False
 
     @property
+    def many_sizes(self) -> bool:
+        return False
+
+    @property
     def labels(self) -> tuple[str, ...]:
         return ("mover",)
 

@@ -24,6 +24,7 @@ from streamdet.detectors.decode.layout import Candidates, Raw
 from streamdet.detectors.decode.prototypes import draw_masks
 from streamdet.detectors.local import only_local_operators, why_not_local
 from streamdet.detectors.memory import fingerprint, remember, remembered
+from streamdet.detectors.runtimes import Name
 from streamdet.detectors.sniff import ModelSpec, noise, sniff
 from streamdet.detectors.spec import ModelFile, read_model
 from streamdet.errors import ModelError
@@ -57,6 +58,7 @@ class NetworkDetector:
         self._file = file
         self._stack = contextlib.ExitStack()
         self._backend: Backend | None = None
+        self._runtime: Name | None = None
         self._spec: ModelSpec | None = None
         self._classes: ClassMap | None = None
         self.counts = {"tiles": 0, "not_finite": 0, "unknown_label": 0}
@@ -69,7 +71,7 @@ class NetworkDetector:
             spec = sniff(self._file, self._sample(choice, backend))
             spec = replace(spec, input=backend.wants(spec.input))
             self._classes = map_classes(spec.labels, self._config, spec.threshold, usual=spec.family.threshold)
-            self._backend, self._spec = backend, spec
+            self._backend, self._runtime, self._spec = backend, choice.backend, spec
             self._stack = stack.pop_all()
         return self
 
@@ -111,6 +113,11 @@ class NetworkDetector:
             known = {"model": self._file.path.name, "local": not why} | ({"why": why} if why else {})
             remember(key, known)
         return bool(known["local"])
+
+    @property
+    def many_sizes(self) -> bool:
+        """See `streamdet.protocols.Detector`."""
+        return self.local and self._runtime == "onnxruntime"
 
     @property
     def _map(self) -> ClassMap:
