@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from streamdet.boxes import shift
 from streamdet.tiles.collage import Sight, subjects
 from streamdet.tiles.revisit import Visits, explained, parts, patience_s
-from streamdet.tiles.standing import Standing
+from streamdet.tiles.standing import Standing, moves_in
 from streamdet.types import F32, TENTATIVE, U8, WHY_MOTION, WHY_TRACK, Bool, Frame, Motion, TilePlan, Tracks
 
 __all__ = ["Attention", "Looks"]
@@ -97,10 +97,11 @@ class Attention:
         last_s = self.visits.last_s(regions)
         unseen_s = now_s - last_s
         still = None if self._movers else self.standing.holds(regions[count:])
+        stirred = None if self._movers else moves_in(regions[count:], regions[:count])
         self.visits.learn(regions[count:], now_s)
         likely = _strong(motion, LIKELY_STRENGTH) if self._movers else None
         futile_s = self.visits.patience_s(regions[:count], dt_s, likely)
-        wait = np.concatenate([futile_s, patience_s(tracks, unseen_s[count:], dt_s, still)])
+        wait = np.concatenate([futile_s, patience_s(tracks, unseen_s[count:], dt_s, still, stirred)])
         due = np.asarray(unseen_s + dt_s / 2 >= wait)  # nearer to its time now than in the next frame
         known = explained(regions[:count], regions[count:][tracks.state != TENTATIVE])
         if not self._movers:

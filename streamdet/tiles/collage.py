@@ -19,7 +19,6 @@ from streamdet.types import F32, I32, U8, WHY_MOTION, Bool, TilePlan
 
 __all__ = ["MOST_PIECES", "MOVERS", "ORDINARY", "Sight", "collage", "fit_in_pieces", "lay_out", "subjects"]
 
-CONTEXT_SHARE = 0.5  # of the longer side of what is looked at lie round it at least
 SHRINK_STEPS = 2  # what is shrunk is so in steps, so many of which halve it: pieces of like scale can be united
 HALF_SLACK = 1.3  # a piece larger than half an input by no more than this becomes half of one, margins permitting
 UNITE_SHARES = 0.0, 0.5  # tried in turn: few large pieces, or small ones, which are easier to lay out
@@ -33,20 +32,24 @@ MOST_PIECES = 150  # more things than this: whole tiles
 class Sight:
     """How large a network has to see what it is to find, px of its input; what is larger is shrunk to that.
 
-    `context_px`: its surroundings, at least. `known_px`: longer side of an object it has found before. `unknown_px`, `least`: of
-    what moves nobody knows how small its parts are, so it is kept larger, and never shrunk below this share of the tiles' scale.
+    `context_px`, `context_share`: its surroundings, at least, and at least so much of its longer side, on all sides. `known_px`:
+    longer side of an object it has found before. `unknown_*`, `least`: of what moves nobody knows how small its parts are, and
+    what it is a part of, so it is kept larger, with more round it, and never shrunk below this share of the tiles' scale.
     """
 
     context_px: float
+    context_share: float
     known_px: float
+    unknown_context_px: float
+    unknown_share: float
     unknown_px: float
     least: float
 
 
-ORDINARY = Sight(48.0, 128.0, 192.0, 0.5)  # finds people and cars, large or small
+ORDINARY = Sight(40.0, 0.2, 128.0, 48.0, 0.5, 192.0, 0.5)  # finds people and cars, large or small
 MOVERS = Sight(
-    64.0, np.inf, np.inf, 1.0
-)  # finds what is small, by how its surroundings change; in what is large may be a ball
+    64.0, 0.5, np.inf, 64.0, 0.5, np.inf, 1.0
+)  # finds what is small by its surroundings; large may hide a ball
 
 Rectangle = tuple[int, int, int, int]
 I64 = NDArray[np.int64]
@@ -109,8 +112,9 @@ def _grown(regions: F32, why: U8, plan: TilePlan, sight: Sight) -> tuple[I64, F6
     known = np.asarray(why) != WHY_MOTION
     steps = np.ceil(SHRINK_STEPS * np.log2(np.maximum(longer / np.where(known, sight.known_px, sight.unknown_px), 1)))
     scale = np.maximum(0.5 ** (steps / SHRINK_STEPS), np.where(known, 0, sight.least))
-    least = (sight.context_px / scale)[:, None] / full
-    margin = np.maximum(least, CONTEXT_SHARE * longer[:, None] / full)
+    least = (np.where(known, sight.context_px, sight.unknown_context_px) / scale)[:, None] / full
+    share = np.where(known, sight.context_share, sight.unknown_share)
+    margin = np.maximum(least, (share * longer)[:, None] / full)
     wh = box[:, 2:] - box[:, :2]
     half = (np.array(plan.input_wh) - GAP_PX) / 2 / scale[:, None] / full - 2 * GRID_PX
     halved = (half - wh) / 2  # a little less round it, and two find room side by side

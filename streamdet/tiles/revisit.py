@@ -28,17 +28,20 @@ CELL_PX = 16
 LONGEST_S = 0.4  # no known object is left to its prediction for longer
 SMALL_PX = 16.0  # what is no larger than this is looked at in every frame
 SIZE_PER_S = 400.0  # ... and every so many px more allow a second more
+ORDINARY_SIZE_PER_S = 250.0  # for detectors of people and cars
 SHARE_OF_SIZE = 0.35  # ... unless it moves further than this share of its size meanwhile
 TENTATIVE_S = 0.5  # a candidate is looked at in every frame for so long
 SHARE_OF_AGE = 0.3  # trust in a prediction grows with what it stands on
 TENTATIVE_REST_S = 0.3  # a candidate standing still is looked at so often
 DOUBTFUL_SCORE, DOUBTFUL_S = 0.6, 0.2  # one that scores less takes a second to be confirmed: so often will do
-CROWDED_S = 0.1  # known objects that overlap are looked at so often
+IDLE_DOUBTFUL_S = 0.5  # ... and so often where nothing moves
+CROWDED_S, CROWDED_WAY = 0.1, 0.1  # objects that overlap: so often, or when they have moved by so much of their size
+MISSED_S = 0.06  # looked at and not found: then so soon again
 LONGEST_FUTILE_S = 0.5  # wait for a place where nothing was ever found
-LARGE_PX, LONGEST_LARGE_S = 40.0, 0.2  # ... unless so much moves there that something must be behind it
+LARGE_PX, LONGEST_LARGE_S = 40.0, 0.2  # ... unless so much moves there that something must be behind it, for a while
 LARGE_HIDES_S = 0.1  # ... and for movers, since a ball may be struck there and soon be gone
 FORGIVEN_S = 2.0  # a futile look is forgotten after so long
-MOST_FUTILE = 6.0
+MOST_FUTILE, MANY_FUTILE = 6.0, 4.5
 NEAR_SHARE = 0.25  # a moving region in a track's box grown by this share is that object ...
 SMALLEST_SHARE = 0.2  # ... unless it is so much smaller: a ball in front of a person
 CROWDED_SHARE = 0.1
@@ -115,7 +118,7 @@ class Visits:
         """
         row, column = self._cells((regions[:, :2] + regions[:, 2:]) / 2)
         futile = self._futile[row, column]
-        large_s = LONGEST_LARGE_S if likely is None else LARGE_HIDES_S
+        large_s = np.where(futile < MANY_FUTILE, LONGEST_LARGE_S, LONGEST_FUTILE_S) if likely is None else LARGE_HIDES_S
         longest_s = np.where(_size(regions) > LARGE_PX, large_s, LONGEST_FUTILE_S)
         wait_s = np.minimum(dt_s * (2.0 ** np.floor(futile) - 1), longest_s)
         return np.asarray(wait_s if likely is None else np.where(likely, 0.0, wait_s))
@@ -130,24 +133,32 @@ class Visits:
         return cell[..., 1], cell[..., 0]
 
 
-def patience_s(tracks: Tracks, unseen_s: F64, dt_s: float, still: Bool | None = None) -> F64:
+def patience_s(
+    tracks: Tracks, unseen_s: F64, dt_s: float, still: Bool | None = None, stirred: Bool | None = None
+) -> F64:
     """(M,) how long each track may go without being looked at; `unseen_s` how long its place was not.
 
-    `still` (M,): what was found there stands (see :mod:`streamdet.tiles.standing`); None: of small movers nobody asks.
+    `still` (M,): what was found there stands (see :mod:`streamdet.tiles.standing`), `stirred` (M,): something moves in its box.
+    None: of small movers nobody asks.
     """
     size = _size(tracks.xyxy)
     speed = np.maximum(np.linalg.norm(tracks.velocity_xy, axis=1), 1e-6)
-    wait = np.minimum((size - SMALL_PX) / SIZE_PER_S, SHARE_OF_SIZE * size / speed)
+    allowed = SIZE_PER_S if still is None else ORDINARY_SIZE_PER_S
+    wait = np.minimum((size - SMALL_PX) / allowed, SHARE_OF_SIZE * size / speed)
     trust = np.where(tracks.state == TENTATIVE, tracks.age_s - TENTATIVE_S, tracks.age_s)
     wait = np.minimum(np.minimum(wait, SHARE_OF_AGE * trust), LONGEST_S)
-    if still is not None:
-        rests = still & (size > SMALL_PX)  # the picture there is the same, so is the answer: the sweep will do
-        doubtful = (tracks.state == TENTATIVE) & (tracks.score < DOUBTFUL_SCORE) & (size > SMALL_PX)
-        wait = np.where(doubtful, np.maximum(wait, DOUBTFUL_S), wait)
-        wait = np.where(_crowded(tracks.xyxy), np.minimum(wait, CROWDED_S), wait)  # who is who has to be seen
-        wait = np.where(rests, np.where(tracks.state == TENTATIVE, np.maximum(wait, TENTATIVE_REST_S), np.inf), wait)
     missed = (tracks.state == COASTING) & (unseen_s < 1.5 * dt_s)  # looked at just now, and not found
-    return np.where(missed, 0.0, wait)
+    if still is None or stirred is None:
+        return np.where(missed, 0.0, wait)
+    large, candidate = size > SMALL_PX, tracks.state == TENTATIVE
+    doubtful = candidate & (tracks.score < DOUBTFUL_SCORE) & large
+    wait = np.where(doubtful, np.maximum(wait, DOUBTFUL_S), wait)
+    close_s = np.maximum(CROWDED_S, CROWDED_WAY * size / speed)
+    wait = np.where(_crowded(tracks.xyxy), np.minimum(wait, close_s), wait)  # who is who has to be seen
+    wait = np.where(doubtful & ~stirred, np.maximum(wait, IDLE_DOUBTFUL_S), wait)
+    carried = doubtful & _within(tracks.xyxy, tracks.xyxy[~candidate])  # seen whenever the known object is
+    wait = np.where(still & large, np.where(candidate, np.maximum(wait, TENTATIVE_REST_S), np.inf), wait)
+    return np.where(missed, np.where(large, MISSED_S, 0.0), np.where(carried, np.inf, wait))
 
 
 def _crowded(xyxy: F32) -> Bool:
@@ -155,6 +166,11 @@ def _crowded(xyxy: F32) -> Bool:
     shared, own = intersection(xyxy, xyxy), area(xyxy)
     np.fill_diagonal(shared, 0)
     return np.asarray((shared > CROWDED_SHARE * np.minimum(own[:, None], own)).any(1))
+
+
+def _within(xyxy: F32, known: F32) -> Bool:
+    """(M,) whether at least `PART_SHARE` of each box lies in one of the `known`."""
+    return np.asarray((intersection(xyxy, known) >= PART_SHARE * area(xyxy)[:, None]).any(1))
 
 
 def parts(regions: F32, known: F32) -> Bool:

@@ -110,7 +110,8 @@ class TileScheduler:
 
     def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections:
         """See :class:`streamdet.protocols.Memory`."""
-        return self._attention.standing.recall(frame, tiles, self._of_subjects(tiles, found))
+        found = self._of_subjects(tiles, found)
+        return self._attention.standing.recall(frame, tiles, found, turns=self._rows >= 0)
 
     def _of_subjects(self, tiles: TilePlan, found: Detections) -> Detections:
         """Without what is found in pieces beside what they are to show: cut off, and with no surroundings, anything is found."""
@@ -234,7 +235,7 @@ class TileScheduler:
         if motion.state == "repeat" and not frame.still:
             return why, None
         if self._attention.stir(frame, motion):
-            self._sweep.stir(np.array([[0, 0, *frame.wh]], np.float32))
+            self._sweep.stir(np.array([[0, 0, *frame.wh]], np.float32), frame.pts_s)
         if self._everywhere(frame, motion):
             why[:] = WHY_ALL
             return why, None
@@ -242,7 +243,7 @@ class TileScheduler:
         regions, reason, due, piecewise, unknown = self._attention.looks(
             plan[fine], motion, tracks, frame.pts_s, since_s, self._dt_s
         )
-        self._sweep.stir(unknown)
+        self._sweep.stir(unknown, frame.pts_s)
         fits = np.zeros(len(regions), np.bool_)
         if self._collages and fine.sum() > 1 and due.sum() <= MOST_PIECES:
             fits = piecewise & fit_in_pieces(regions, reason, plan[fine], self._sight)

@@ -20,7 +20,7 @@ from streamdet.boxes import area, intersection, iou
 from streamdet.tiles.cover import own_slack_px, slack_px
 from streamdet.types import F32, I32, U8, Bool, Detections, Frame, Motion, Picture, TilePlan
 
-__all__ = ["Standing"]
+__all__ = ["Standing", "moves_in"]
 
 STIRRED_SHARE = 0.02  # of a box in which something moves: its answer is none any more
 SAMPLES = 12  # rows and columns of points of a box that are compared
@@ -34,27 +34,30 @@ F64 = NDArray[np.float64]
 
 
 class Answers(NamedTuple):
-    """What was found (N rows); of each the rectangle it was seen in (N,4) px, its scale, when (N,), and grey levels (N,K)."""
+    """What was found (N rows); of each the rectangle it was seen in (N,4) px, whether that is a tile that has its turns (N,), its
+    scale, when (N,), and grey levels (N,K)."""
 
     rows: Detections
     place: I32
+    turns: Bool
     scale: F32
     at_s: F64
     levels: U8
 
     def only(self, which: Bool) -> Answers:
-        return Answers(self.rows[which], self.place[which], self.scale[which], self.at_s[which], self.levels[which])
+        place, turns, scale = self.place[which], self.turns[which], self.scale[which]
+        return Answers(self.rows[which], place, turns, scale, self.at_s[which], self.levels[which])
 
     def beside(self, other: Answers) -> Answers:
         rows = Detections.concat([self.rows, other.rows])
-        place, levels = np.concatenate([self.place, other.place]), np.concatenate([self.levels, other.levels])
+        place, turns = np.concatenate([self.place, other.place]), np.concatenate([self.turns, other.turns])
         scale, at_s = np.concatenate([self.scale, other.scale]), np.concatenate([self.at_s, other.at_s])
-        return Answers(rows, place, scale, at_s, levels)
+        return Answers(rows, place, turns, scale, at_s, np.concatenate([self.levels, other.levels]))
 
 
 def _none() -> Answers:
-    place = np.zeros((0, 4), np.int32)
-    return Answers(Detections.empty(), place, np.zeros(0, np.float32), np.zeros(0), np.zeros((0, SAMPLES**2), np.uint8))
+    place, turns, scale = np.zeros((0, 4), np.int32), np.zeros(0, np.bool_), np.zeros(0, np.float32)
+    return Answers(Detections.empty(), place, turns, scale, np.zeros(0), np.zeros((0, SAMPLES**2), np.uint8))
 
 
 class Standing:
@@ -74,7 +77,7 @@ class Standing:
             self._answers = _none()
             return self._answers.rows.xyxy
         age_s = frame.pts_s - held.at_s
-        held = held.only((age_s >= 0) & (age_s <= self._longest_s) & ~_stirred(held.rows.xyxy, motion.regions))
+        held = held.only((age_s >= 0) & (age_s <= self._longest_s) & ~moves_in(held.rows.xyxy, motion.regions))
         apart = np.abs(_levels(frame.picture, held.rows.xyxy).astype(np.int16) - held.levels)
         changed = apart > max(CHANGED_LEVELS, CHANGED_SIGMAS * motion.noise)
         same = changed.mean(1) <= CHANGED_SHARE
@@ -85,13 +88,17 @@ class Standing:
         """(M,) of which boxes (M,4) what was found there stands."""
         return np.asarray((iou(boxes, self._answers.rows.xyxy) >= SAME_IOU).any(1))
 
-    def recall(self, frame: Frame, tiles: TilePlan, found: Detections) -> Detections:
-        """`found` in `tiles`, and behind it what stands, with tile numbers beyond those of `tiles`: one for each place."""
+    def recall(self, frame: Frame, tiles: TilePlan, found: Detections, *, turns: Bool) -> Detections:
+        """`found` in `tiles`, and behind it what stands, with tile numbers beyond those of `tiles`: one for each place.
+
+        `turns` (T,): which of the tiles will be run again in their turn, the very same.
+        """
         held = self._answers
         held = held.only(~_outdone(held, tiles) & ~_seen_again(held.rows, found))
         fresh = Answers(
             found,
             tiles.xyxy[found.tile],
+            turns[found.tile],
             tiles.scale[found.tile].min(1),
             np.full(len(found), frame.pts_s),
             _levels(frame.picture, found.xyxy),
@@ -116,17 +123,21 @@ def _levels(picture: Picture, boxes: F32) -> U8:
     return np.asarray(luma, np.uint8).reshape(len(boxes), -1)
 
 
-def _stirred(boxes: F32, regions: F32) -> Bool:
+def moves_in(boxes: F32, regions: F32) -> Bool:
     """(N,) in which boxes something moves."""
     return np.asarray(intersection(boxes, regions).sum(1) > STIRRED_SHARE * area(boxes))
 
 
 def _outdone(held: Answers, tiles: TilePlan) -> Bool:
-    """(N,) whether one of the tiles run now shows the place as well as the look each answer comes from."""
+    """(N,) whether the look each answer comes from is had again: by the same tile, or, if it has no turns, by any as good.
+
+    Another tile with turns is another look: with all tiles in every frame either may find what the other misses.
+    """
     boxes, wh = held.rows.xyxy, tiles.frame_wh
     had = np.minimum(own_slack_px(held.place, boxes, wh), ROOM_PX)
     as_well = (slack_px(tiles.xyxy, boxes, wh) >= had[:, None]) & (tiles.scale.min(1) >= held.scale[:, None] - 1e-6)
-    return np.asarray(as_well.any(1))
+    again = (held.place[:, None] == tiles.xyxy).all(2)
+    return np.asarray((np.where(held.turns[:, None], again, as_well)).any(1))
 
 
 def _seen_again(held: Detections, found: Detections) -> Bool:

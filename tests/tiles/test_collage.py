@@ -94,10 +94,11 @@ class TestPlanner:
         assert (tiles.xyxy[:, :2] >= 0).all()
         assert (tiles.xyxy[:, 2:] <= WH).all()
         clipped = np.clip(regions, 0, np.tile(WH, 2))
-        for box in clipped:
+        for box, kind in zip(clipped, why.tolist()):
+            least = sight.unknown_context_px if kind == WHY_MOTION else sight.context_px
             room = np.concatenate([box[:2] - tiles.xyxy[:, :2], tiles.xyxy[:, 2:] - box[2:]], 1)
             border = np.concatenate([tiles.xyxy[:, :2] == 0, tiles.xyxy[:, 2:] == WH], 1)
-            assert ((room >= sight.context_px - 1) | (border & (room >= 0))).all(1).any(), "whole, with surroundings"
+            assert ((room >= least - 1) | (border & (room >= 0))).all(1).any(), "whole, with surroundings"
         for slot in range(tiles.slots):
             mine = np.flatnonzero(tiles.slot == slot)
             low, high = tiles.at[mine], tiles.at[mine] + size[mine] + GAP_PX
@@ -229,7 +230,8 @@ class TestPacking:
         full = plan_tiles(wh, input_wh=(160, 160), config=TilesConfig(tile=160))
         regions = boxes([10, 10, 30, 40], [200, 100, 215, 111], [351, 201, 400, 290], [100, 180, 260, 290])
         tiles = full[:1].beside(
-            collage(regions, np.array([1, 1, 2, 2], np.uint8), full, Sight(8.0, 64.0, 96.0, 0.5)), counted=False
+            collage(regions, np.array([1, 1, 2, 2], np.uint8), full, Sight(8.0, 0.5, 64.0, 8.0, 0.5, 96.0, 0.5)),
+            counted=False,
         )
         assert tiles.slots < len(tiles)
         frame, before, background = (kind(seed, wh) for seed in (1, 5, 9))

@@ -11,7 +11,17 @@ import pytest
 
 from streamdet.config import TilesConfig
 from streamdet.tiles.plan import plan_tiles
-from streamdet.tiles.revisit import LONGEST_FUTILE_S, LONGEST_S, Visits, explained, patience_s
+from streamdet.tiles.revisit import (
+    CROWDED_S,
+    DOUBTFUL_S,
+    IDLE_DOUBTFUL_S,
+    LONGEST_FUTILE_S,
+    LONGEST_S,
+    MISSED_S,
+    Visits,
+    explained,
+    patience_s,
+)
 from streamdet.tiles.schedule import TileScheduler
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, WHY_MOTION, WHY_SWEEP, Frame, Motion, Picture, Tracks
 
@@ -80,6 +90,41 @@ class TestPatience:
         assert self.wait(person, age_s=0.1) < 0.04
         assert self.wait(person, state=COASTING, unseen_s=0.04) == 0  # looked at a moment ago, and not found
         assert self.wait(person, state=COASTING, unseen_s=0.2) > 0  # merely not looked at
+
+
+class TestPatienceOfDetectorsOfPeople:
+    def wait(self, *tracks: Tracks, still: bool = False, stirred: bool = True, unseen_s: float = 1.0) -> list[float]:
+        count = len(tracks)
+        flags = [np.full(count, flag) for flag in (still, stirred)]
+        return patience_s(_together(*tracks), np.full(count, unseen_s), 0.04, *flags).tolist()
+
+    def scoring(self, score: float, box: Any) -> Tracks:
+        return replace(track(box, state=TENTATIVE, age_s=0.2), score=np.array([score], np.float32))
+
+    def test_a_doubtful_candidate_waits_and_a_sure_one_does_not(self) -> None:
+        box = [400, 300, 460, 420]
+        assert self.wait(self.scoring(0.9, box))[0] <= 0
+        assert self.wait(self.scoring(0.3, box))[0] == pytest.approx(DOUBTFUL_S)
+        assert self.wait(self.scoring(0.3, box), stirred=False)[0] == pytest.approx(IDLE_DOUBTFUL_S)
+        assert self.wait(self.scoring(0.3, [400, 300, 410, 310]), stirred=False)[0] <= 0, "it may be a ball"
+
+    def test_a_doubtful_candidate_within_a_known_object_is_seen_with_it(self) -> None:
+        person, bag = track([400, 300, 480, 500]), self.scoring(0.4, [410, 380, 450, 440])
+        assert self.wait(person, bag)[1] == np.inf
+        assert self.wait(person, self.scoring(0.8, [410, 310, 470, 490]))[1] <= CROWDED_S, "another person"
+
+    def test_who_passes_another_is_looked_at_as_soon_as_the_way_is_a_share_of_the_size(self) -> None:
+        slow = track([400, 300, 480, 500], velocity=(20, 0)), track([440, 300, 520, 500], velocity=(-300, 0))
+        assert self.wait(*slow) == pytest.approx([LONGEST_S, CROWDED_S], abs=0.15)
+
+    def test_who_was_missed_is_looked_for_soon(self) -> None:
+        person, ball = (track(box, state=COASTING) for box in ([0, 0, 80, 200], [0, 0, 10, 10]))
+        assert self.wait(person, ball, unseen_s=0.04) == [MISSED_S, 0.0]
+
+
+def _together(*tracks: Tracks) -> Tracks:
+    names = ("id", "key", "xyxy", "velocity_xy", "score", "label", "state", "age_s", "detection_row")
+    return Tracks(**{name: np.concatenate([getattr(one, name) for one in tracks]) for name in names})
 
 
 class TestExplained:

@@ -182,7 +182,9 @@ class TestSweep:
         tiles = np.array([[0, 0, 100, 100], [80, 0, 180, 100]], np.int32)
         sweep = Sweep(tiles, 0.0, sweep_s=1.0, still_sweep_s=4.0)
         sweep.ran([0, 1], 0.0)
-        sweep.stir(np.array([[10, 10, 40, 20], [120, 10, 130, 20]], np.float32))  # the second is too small to count
+        sweep.stir(
+            np.array([[10, 10, 40, 20], [120, 10, 130, 20]], np.float32), 0.0
+        )  # the second is too small to count
         idle = np.ones(2, np.bool_)
         seen: list[list[int]] = []
         for i in range(1, 101):
@@ -192,6 +194,21 @@ class TestSweep:
         first = [min(i for i, due in enumerate(seen, 1) if row in due) for row in (0, 1)]
         assert first[0] <= 25
         assert 25 < first[1] <= 100
+
+    def test_the_time_within_which_the_sweep_comes_begins_when_something_moves(self) -> None:
+        """Until then the picture was the one that was looked at."""
+        sweep = Sweep(np.array([[0, 0, 100, 100]], np.int32), 0.0, sweep_s=1.0, still_sweep_s=4.0)
+        sweep.ran([0], 0.0)
+        idle, moved = np.ones(1, np.bool_), np.array([[10, 10, 40, 40]], np.float32)
+        visits = []
+        for i in range(1, 200):
+            if i > 50:
+                sweep.stir(moved, i / 25)
+            due = sweep.due(idle, i / 25, 1 / 25, 1 / 25)
+            sweep.ran(due, i / 25)
+            visits += [i / 25] * len(due)
+        assert 2.5 < visits[0] <= 51 / 25 + 1.0
+        assert np.diff(visits).max() <= 1.0 + 1.5 / 25
 
     def test_tiles_that_move_need_no_sweep(self) -> None:
         look = scheduler(look="motion")

@@ -133,6 +133,23 @@ def test_a_later_look_that_shows_it_as_well_has_the_last_word() -> None:
     assert not len(found)
 
 
+def test_another_tile_that_misses_it_does_not_take_it_back() -> None:
+    """With all tiles in every frame either of two that overlap may find what the other misses."""
+    street = Street()
+    street.see([])
+    at = street.tiles.xyxy.tolist()
+    box = (205, 50, 235, 90)  # whole in two tiles
+    both = [i for i, (x1, y1, x2, y2) in enumerate(at) if x1 <= 205 and y1 <= 50 and x2 >= 235 and y2 >= 90]
+    assert len(both) == 2
+    only = street.tiles[[both[0]]]
+    every = np.ones(1, np.bool_)
+    standing = street.look._attention.standing
+    standing.recall(street.frame, only, Detections.of(box, 0.8, 0, 0), turns=every)
+    other, nothing = street.tiles[[both[1]]], Detections.empty()
+    assert len(standing.recall(street.frame, other, nothing, turns=every)) == 1
+    assert len(standing.recall(street.frame, only, nothing, turns=every)) == 0
+
+
 def test_what_is_held_is_as_good_as_one_look_everywhere_and_no_more() -> None:
     """Bounded: many frames on, there is one row for each thing and tile that shows it."""
     street = Street(still_sweep_s=1.0)
