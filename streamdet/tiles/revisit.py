@@ -151,14 +151,15 @@ def patience_s(
     if still is None or stirred is None:
         return np.where(missed, 0.0, wait)
     large, candidate = size > SMALL_PX, tracks.state == TENTATIVE
-    doubtful = candidate & (tracks.score < DOUBTFUL_SCORE) & large
+    doubtful = candidate & (tracks.score < DOUBTFUL_SCORE) & large & (~stirred | (size > LARGE_PX))
     wait = np.where(doubtful, np.maximum(wait, DOUBTFUL_S), wait)
     close_s = np.maximum(CROWDED_S, CROWDED_WAY * size / speed)
     wait = np.where(_crowded(tracks.xyxy), np.minimum(wait, close_s), wait)  # who is who has to be seen
     wait = np.where(doubtful & ~stirred, np.maximum(wait, IDLE_DOUBTFUL_S), wait)
     carried = doubtful & _within(tracks.xyxy, tracks.xyxy[~candidate])  # seen whenever the known object is
     wait = np.where(still & large, np.where(candidate, np.maximum(wait, TENTATIVE_REST_S), np.inf), wait)
-    return np.where(missed, np.where(large, MISSED_S, 0.0), np.where(carried, np.inf, wait))
+    missed_s = np.where(large, np.minimum(MISSED_S, SHARE_OF_SIZE * size / speed), 0.0)
+    return np.where(missed, missed_s, np.where(carried, np.inf, wait))
 
 
 def _crowded(xyxy: F32) -> Bool:

@@ -119,7 +119,8 @@ class TestPatienceOfDetectorsOfPeople:
 
     def test_who_was_missed_is_looked_for_soon(self) -> None:
         person, ball = (track(box, state=COASTING) for box in ([0, 0, 80, 200], [0, 0, 10, 10]))
-        assert self.wait(person, ball, unseen_s=0.04) == [MISSED_S, 0.0]
+        swift = track([0, 0, 30, 30], velocity=(2000, 0), state=COASTING)
+        assert self.wait(person, ball, swift, unseen_s=0.04) == pytest.approx([MISSED_S, 0.0, 0.005], abs=1e-3)
 
 
 def _together(*tracks: Tracks) -> Tracks:
