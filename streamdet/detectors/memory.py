@@ -45,8 +45,13 @@ def remember(key: str, record: dict[str, Any]) -> None:
     try:
         folder = cache_dir()
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8") as handle:
-            json.dump(_all() | {key: record}, handle)
-        os.replace(handle.name, folder / "backends.json")  # whole or not at all
+        handle = tempfile.NamedTemporaryFile("w", dir=folder, suffix=".tmp", delete=False, encoding="utf-8")  # noqa: SIM115
+        try:
+            with handle:
+                json.dump(_all() | {key: record}, handle)
+            os.replace(handle.name, folder / "backends.json")  # whole or not at all
+        except OSError:
+            os.unlink(handle.name)
+            raise
     except OSError as error:
         _LOG.debug("cannot remember what was found: %s", error)

@@ -22,6 +22,7 @@ LARGEST_SIZE_RATIO = 4.0
 OTHER_CLASS = 0.5  # as `size_ratio`: the most between two hits of different classes, where one of them is not small
 LOOK_COST = 0.8  # of a stranger at the right place
 FASTEST_SIZES_PER_S = 8.0  # what moves faster is not known by its look: a ball, a blur
+TWICE = 0.8  # overlap from which two detections of different classes are one thing that was given two names
 IN_PLACE = 0.4  # overlap from which what nobody else claims is the same thing, whatever it looks like now
 SOFT_PX = 2.0  # added to sizes before they are compared: 2 px against 4 px says nothing
 
@@ -65,10 +66,10 @@ def known_by_look(rows: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(slow & ~np.isnan(rows["look"]).any(axis=1))
 
 
-def see(merged: Detections, least_score: float, picture: Picture | None = None) -> Seen:
+def see(merged: Detections, least_score: float, picture: Picture | None = None, *, named_once: bool = False) -> Seen:
     """Rows that are finite and score at least `least_score`, sorted by place: input order never changes a result.
 
-    Looks are taken from `picture`, if it is given.
+    Looks are taken from `picture`, if it is given. `named_once`: of what was found as a car and as a truck, the better row only.
     """
     box = merged.xyxy.astype(np.float64)
     usable = np.isfinite(box).all(axis=1) & np.isfinite(merged.score)
@@ -76,6 +77,8 @@ def see(merged: Detections, least_score: float, picture: Picture | None = None) 
     row = np.flatnonzero(usable)
     keys = (merged.label[row], merged.score[row], *box[row].T[::-1])
     row = row[np.lexsort(keys)]
+    if named_once:
+        row = row[~_named_again(box[row], merged.score[row], merged.label[row])]
     box = box[row]
     wh = np.maximum(box[:, 2:] - box[:, :2], 1.0)
     score = np.clip(merged.score[row].astype(np.float64), 0.0, 1.0)
@@ -88,6 +91,25 @@ def see(merged: Detections, least_score: float, picture: Picture | None = None) 
         look[looked] = look_at(picture, box[looked])
         clear[large] = covering(box[large], box) <= 1
     return Seen(row, box, centre, wh, size, score, merged.label[row], look, clear, ~merged.held[row])
+
+
+def _named_again(box: F64, score: NDArray[np.float32], label: NDArray[np.int32]) -> NDArray[np.bool_]:
+    """(N,) which are copies, but for the class, of one that scores higher; `box` sorted by its left edge."""
+    again = np.zeros(len(box), np.bool_)
+    area = np.prod(box[:, 2:] - box[:, :2], axis=1)
+    for step in range(1, len(box)):
+        one = np.arange(len(box) - step)
+        one = one[box[one + step, 0] - box[one, 0] <= (1 / TWICE - 1) * (box[one, 2] - box[one, 0])]
+        if not len(one):
+            break
+        one = one[label[one] != label[one + step]]
+        other = one + step
+        shared = np.minimum(box[one, 2:], box[other, 2:]) - np.maximum(box[one, :2], box[other, :2])
+        both = np.prod(shared.clip(0), axis=1)
+        same = both >= TWICE * (area[one] + area[other] - both)
+        one, other = one[same], other[same]
+        again[np.where(score[one] >= score[other], other, one)] = True
+    return again
 
 
 def size_of(wh: F64) -> F64:

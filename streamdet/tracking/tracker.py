@@ -125,7 +125,11 @@ class Tracker:
         else:
             excused = self._excuse(looked, stands)
             picture = None if self._doubts else frame.picture
-            self._pair(see(merged, min(self._strong, WEAK_SHARE * self._threshold), picture), frame.pts_s)
+            least, once = (
+                min(self._strong, WEAK_SHARE * self._threshold),
+                self._config.class_agnostic and not self._doubts,
+            )
+            self._pair(see(merged, least, picture, named_once=once), frame.pts_s)
             self._miss(excused)
             joined = self._confirm()
             ended = np.sort(np.concatenate([ended, joined[:, 0], self._retire(frame.wh), self._doubt()]))

@@ -74,6 +74,13 @@ def test_it_is_tried_once(tmp_path: Path, cache: Path, monkeypatch: pytest.Monke
         _ = one.local
 
 
+def test_a_memory_that_cannot_be_written_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    with detector(save_bright(tmp_path / "m.onnx", WH)) as one:
+        assert one.local
+    assert [path.name for path in cache.parent.iterdir()] == [cache.name]
+
+
 def test_sizes_are_freed_and_nothing_else(tmp_path: Path) -> None:
     path = save_bright(tmp_path / "m.onnx", WH)
     freed = tmp_path / "free.onnx"

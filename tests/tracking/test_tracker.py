@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamdet import boxes
 from streamdet.config import TrackerConfig
 from streamdet.tracking import Tracker
+from streamdet.tracking.pairing import TWICE, _named_again
 from streamdet.types import COASTING, CONFIRMED, TENTATIVE, Detections, Frame, Motion, Picture, TilePlan, Tracks
 
 WH = (1280, 720)
@@ -391,6 +393,33 @@ def test_classes_are_kept_apart_when_asked_and_voted_on_when_not() -> None:
             scene.see(_boxes([100 + 9 * k, 300], score=0.7, label=7 if k in (3, 9, 10) else 2))
         assert scene.tracks.shown.label.tolist() == [2]
         assert scene.tracks.shown.id.tolist() == [1]
+
+
+def test_what_is_found_under_two_names_is_one_thing() -> None:
+    """A van is a car and a truck to many a network: one box, or nearly; the better name, by turns, is voted on."""
+    for agnostic in (True, False):
+        scene = Scene(class_agnostic=agnostic, doubt=False)
+        for k in range(20):
+            van = [[400 + 3 * k, 300], [401 + 3 * k, 300], [900, 300], [930, 300]]
+            size = [[60, 40], [62, 40], [60, 40], [60, 40]]
+            better = 0.05 if k % 4 else -0.05
+            scene.see(_boxes(van, size=size, score=[0.6 + better, 0.6, 0.9, 0.9], label=[2, 7, 2, 7]))
+        shown = scene.tracks.shown
+        assert shown.label.tolist() == ([2, 2, 7] if agnostic else [2, 7, 2, 7])
+        assert scene.tracker._next_id == (4 if agnostic else 5)
+
+
+def test_names_are_compared_whatever_lies_between() -> None:
+    """Against every pair of boxes, in crowds."""
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        corner, wh = rng.uniform(0, 60, (60, 2)), rng.uniform(5, 40, (60, 2))
+        box = np.concatenate([corner, corner + wh], axis=1)
+        box[30:] = box[:30] + rng.normal(0, 1, (30, 4))
+        box = box[np.argsort(box[:, 0])]
+        score, label = rng.permutation(60).astype(np.float32), rng.integers(0, 3, 60).astype(np.int32)
+        twice = (boxes.iou(box, box) >= TWICE) & (label[:, None] != label) & (score[:, None] < score)
+        np.testing.assert_array_equal(_named_again(box, score, label), twice.any(1))
 
 
 def test_where_nobody_looks_nothing_is_missed() -> None:
