@@ -7,10 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 sys.path.append(
     str(Path(__file__).resolve().parents[1])
 )  # at the end: streamdet is the installed one, `engines` the recipe here
+
+# how long it takes to draw examples says something of the machine only
+settings.register_profile("streamdet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("streamdet")
 
 
 @pytest.fixture(scope="session")
