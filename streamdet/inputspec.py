@@ -13,6 +13,7 @@ differences are signed luma levels as `streamdet.types.Motion` gives them and re
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -41,6 +42,7 @@ class Channel:
         return self.what in DIFFERENCES
 
     @staticmethod
+    @functools.cache
     def parse(text: str) -> Channel:
         """Read ``"r"``, ``"y[-8]"``, ``"difference"``. Raises ModelError."""
         match = _CHANNEL.fullmatch(text)

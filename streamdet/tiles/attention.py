@@ -20,6 +20,7 @@ from streamdet.types import F32, TENTATIVE, U8, WHY_MOTION, WHY_TRACK, Bool, Fra
 __all__ = ["Attention", "Looks"]
 
 PIECE_SHARE = 0.75  # of an input: known objects that are larger are shown in tiles, not shrunk
+SPECK_PX = 30.0  # of the input: candidates, too, if no larger
 UNKNOWN_SHARE = 0.3  # ... and so is what moves and may be anything
 SURE_STRENGTH = 0.5  # balls have 0.9 and more, arms and legs less than 0.1
 LIKELY_STRENGTH = 0.2  # one moving region in twenty of a match before a crowd, and most balls that are flying free
@@ -77,7 +78,7 @@ class Attention:
         things = subjects(regions[rest], due[rest], fine, self._sight)
         things = np.concatenate([regions[seen & small & due], things])
         state = tracks.state[known[len(motion.regions) :]]
-        large_px = PIECE_SHARE * min(fine.input_wh)
+        largest_px = np.where(state == TENTATIVE, SPECK_PX, PIECE_SHARE * min(fine.input_wh))
         return Looks(
             np.concatenate([things, regions[known]]),
             np.concatenate([np.full(len(things), WHY_MOTION, np.uint8), reason[known]]),
@@ -85,7 +86,7 @@ class Attention:
             np.concatenate(
                 [
                     _longer(things, fine) <= UNKNOWN_SHARE * min(fine.input_wh),
-                    (state != TENTATIVE) & (_longer(regions[known], fine) <= large_px),
+                    _longer(regions[known], fine) <= largest_px,
                 ]
             ),
             unknown,

@@ -88,8 +88,15 @@ def collage(regions: F32, why: U8, plan: TilePlan, sight: Sight) -> TilePlan:
     rectangles, scale = _grown(regions, why, plan, sight)
     order = np.lexsort((why, scale, *rectangles.T[::-1]))
     rectangles, scale, why = rectangles[order], scale[order], np.asarray(why, np.uint8)[order]
-    layouts = [_laid(*_united(rectangles, scale, why, plan, least), plan) for least in UNITE_SHARES]
-    return min(layouts, key=lambda tiles: tiles.slots)  # of equals the first
+    best: TilePlan | None = None
+    for least in UNITE_SHARES:
+        layout = _laid(*_united(rectangles, scale, why, plan, least), plan)
+        if best is None or layout.slots < best.slots:
+            best = layout
+        if best.slots <= 1:  # nothing can be better
+            break
+    assert best is not None
+    return best
 
 
 def _laid(xyxy: I64, scale: F64, why: U8, plan: TilePlan) -> TilePlan:
