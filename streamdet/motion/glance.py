@@ -182,11 +182,12 @@ def _strips(group: Group, pool: int) -> list[tuple[_Place, _Place]]:
     if step >= len(group.own):
         return [(np.s_[:height, :width], np.s_[: -(-height // pool), : -(-width // pool)])]
     strips = []
-    for first in range(0, len(group.own), step):
-        columns = np.flatnonzero(group.own[first : first + step].any(0))
-        if len(columns):
+    firsts = range(0, len(group.own), step)
+    for first, columns in zip(firsts, np.logical_or.reduceat(group.own, firsts), strict=True):
+        if columns.any():
             top, bottom = first * BLOCK_PX, min((first + step) * BLOCK_PX, height)
-            left, right = int(columns[0]) * BLOCK_PX, min((int(columns[-1]) + 1) * BLOCK_PX, width)
+            left = int(columns.argmax()) * BLOCK_PX
+            right = min((len(columns) - int(columns[::-1].argmax())) * BLOCK_PX, width)
             strips.append(
                 (
                     np.s_[top:bottom, left:right],

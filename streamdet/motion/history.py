@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from streamdet.motion.activity import BLOCK_PX
 from streamdet.motion.shapes import Shapes
-from streamdet.types import F32, I64, Bool
+from streamdet.types import F32, I64, U8, Bool
 
 __all__ = ["History"]
 
@@ -86,14 +86,14 @@ class History:
         fresh = np.flatnonzero(mine < 0)
         born = _born(box[fresh], moving[fresh], ratio[fresh])
         mine[fresh] = len(self._traces) + np.arange(len(fresh))
-        self._traces = np.concatenate([self._traces, born])
+        self._traces = np.concatenate([_as_bytes(self._traces), _as_bytes(born)]).reshape(-1).view(_TRACE)
         out = strength.copy()
-        out[rows] = self._judge(self._traces[mine], strength[rows], moving)
+        out[rows] = self._judge(_taken(self._traces, mine), strength[rows], moving)
         return out
 
     def _advance(self, dt_s: float, shift_xy: tuple[float, float]) -> None:
         faint = self._traces["crept"] & ~self._restless(self._traces["centre"])
-        traces = self._traces[self._traces["unseen_s"] <= np.where(faint, CREEPER_UNSEEN_S, UNSEEN_S)]
+        traces = _taken(self._traces, self._traces["unseen_s"] <= np.where(faint, CREEPER_UNSEEN_S, UNSEEN_S))
         traces["unseen_s"] += dt_s
         traces["age_s"] += dt_s
         if shift_xy != (0.0, 0.0):
@@ -114,7 +114,7 @@ class History:
         mine = np.where(np.isfinite(apart.min(1)), apart.argmin(1), -1)
         seen = np.flatnonzero(np.isfinite(apart.min(0)))
         region = apart.argmin(0)[seen]
-        traces[seen] = _continued(traces[seen], box[region], moving[region], dt_s)
+        _as_bytes(traces)[seen] = _as_bytes(_continued(_taken(traces, seen), box[region], moving[region], dt_s))
         return mine.astype(np.int64)
 
     def _count_blinks(self) -> None:
@@ -162,6 +162,15 @@ class History:
         rows, columns = self._blinks.shape
         at = np.maximum(centre * np.float32(1 / BLOCK_PX), 0).astype(np.int64)
         return np.minimum(at[:, 1], rows - 1), np.minimum(at[:, 0], columns - 1)
+
+
+def _taken(traces: Traces, rows: I64 | Bool) -> Traces:
+    """Copies of some traces: whole ones, many times faster than numpy's way of field by field."""
+    return _as_bytes(traces)[rows].reshape(-1).view(_TRACE)
+
+
+def _as_bytes(traces: Traces) -> U8:
+    return traces.view(np.uint8).reshape(len(traces), _TRACE.itemsize)
 
 
 def _continued(traces: Traces, box: F32, moving: F32, dt_s: float) -> Traces:

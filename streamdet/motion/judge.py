@@ -64,14 +64,15 @@ def judge(planes: Planes, shapes: Shapes, windows: list[Window], age_s: F32, hol
 
 
 def _settled(age_s: F32, blocks: I64, patience_s: F64) -> Bool:
-    """(K,) whether something has stood in most of the blocks (xyxy) for longer than `patience_s`."""
+    """(K,) whether something has stood in most of the blocks (xyxy) for longer than `patience_s`, of which there are few."""
     left, top, right, bottom = blocks.T
-    old = cv2.integral((age_s > patience_s.min()).view(np.uint8))
-    settled = old[bottom, right] - old[top, right] - old[bottom, left] + old[top, left] > 0
-    for row in np.flatnonzero(settled).tolist():
-        age = age_s[top[row] : bottom[row], left[row] : right[row]]
-        settled[row] = float(np.sort(age, axis=None)[age.size // 2]) > patience_s[row]
-    return np.asarray(settled, np.bool_)
+    size = (right - left) * (bottom - top)
+    settled = np.zeros(len(blocks), np.bool_)
+    for patience in set(patience_s.tolist()):
+        old = cv2.integral((age_s > np.float64(patience)).view(np.uint8))
+        count = old[bottom, right] - old[top, right] - old[bottom, left] + old[top, left]
+        settled |= (patience_s == patience) & (count >= size - size // 2)
+    return settled
 
 
 def _due(age_s: F32, blocks: I64, dt_s: float) -> Bool:

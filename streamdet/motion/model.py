@@ -202,7 +202,7 @@ class Scene:
     def _follow_camera(self, luma: U8, changed: Bool, dt_s: float) -> bool:
         if self._config.compensate == "off":
             return False
-        busy = float(changed.mean()) > _BUSY_SHARE
+        busy = np.count_nonzero(changed) / changed.size > _BUSY_SHARE
         luma, background = self._whole(luma) if self._camera.asks(busy) else (luma, luma)
         return self._camera.follow(background, luma, busy, dt_s)
 

@@ -61,10 +61,10 @@ def _groups(planes: Planes, active: Bool) -> list[Group]:
     if count - 1 > _MOST_WINDOWS or (boxes[:, 2] * boxes[:, 3]).sum() > _LARGE_SHARE * active.size:
         boxes, groups = np.array([[0, 0, active.shape[1], active.shape[0]]]), np.asarray(grown, np.int32)
     found = []
-    for group, (column, row, columns, rows) in enumerate(boxes.tolist(), 1):
+    far = np.minimum((boxes[:, :2] + boxes[:, 2:]) * BLOCK_PX, [width, height]).tolist()
+    for group, ((column, row, columns, rows), (x2, y2)) in enumerate(zip(boxes.tolist(), far, strict=True), 1):
         own = groups[row : row + rows, column : column + columns] == group
-        x1, y1 = column * BLOCK_PX, row * BLOCK_PX
-        found.append(Group((x1, y1, min(x1 + columns * BLOCK_PX, width), min(y1 + rows * BLOCK_PX, height)), own))
+        found.append(Group((column * BLOCK_PX, row * BLOCK_PX, x2, y2), own))
     return found
 
 
@@ -145,7 +145,8 @@ def _tight(p: Pixels, counts: I64, contrast: F32, pool: F32, end: F32) -> F32:
     counts = np.add.reduceat(strong, np.cumsum(counts) - counts, dtype=np.int64)
     stop = np.cumsum(counts)
     start = stop - counts  # the strongest is always among them
-    x, y = p.x[strong], p.y[strong]
+    at = strong.nonzero()[0]
+    x, y = p.x.take(at), p.y.take(at)
     low = np.stack([np.minimum.reduceat(x, start), y[start]], 1)  # pixels come line by line
     high = np.stack([np.maximum.reduceat(x, start), y[stop - 1]], 1)
     corner = np.minimum(high + pool[:, None], end)

@@ -169,10 +169,12 @@ def _slack(planes: tuple[_Flat, _Flat], x: Any, y: Any, side: int, wh: tuple[int
 
 def _taken(plane: U8, pitch: int, corner: I64, side: int) -> U8:
     """(side, side, P) levels of squares, given the places of their corners in a flat plane; of what lies beyond it, any."""
+    if side == 1:
+        return plane.take(corner, mode="clip")[None, None]
     found = np.empty((side, side, len(corner)), np.uint8)
+    line = np.arange(side)[:, None]
     for down in range(side):
-        for right in range(side):
-            plane[down * pitch + right :].take(corner, mode="clip", out=found[down, right])
+        plane[down * pitch :].take(corner + line, mode="clip", out=found[down])
     return found
 
 

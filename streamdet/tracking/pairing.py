@@ -193,7 +193,9 @@ def _diou(centre: F64, wh: F64, other_centre: F64, other_wh: F64) -> F64:
     """
     low, other_low = centre - wh / 2, other_centre - other_wh / 2
     high, other_high = low + wh, other_low + other_wh
-    inner = np.maximum(np.minimum(high, other_high) - np.maximum(low, other_low), 0).prod(axis=1)
-    outer = np.maximum(high, other_high) - np.minimum(low, other_low)
-    union = wh.prod(axis=1) + other_wh.prod(axis=1) - inner
-    return np.asarray(inner / union - ((centre - other_centre) ** 2).sum(axis=1) / (outer**2).sum(axis=1))
+    inner = np.maximum(np.minimum(high, other_high) - np.maximum(low, other_low), 0)
+    shared = inner[:, 0] * inner[:, 1]
+    outer, apart = np.maximum(high, other_high) - np.minimum(low, other_low), centre - other_centre
+    union = wh[:, 0] * wh[:, 1] + other_wh[:, 0] * other_wh[:, 1] - shared
+    outer, apart = outer * outer, apart * apart
+    return np.asarray(shared / union - (apart[:, 0] + apart[:, 1]) / (outer[:, 0] + outer[:, 1]))
