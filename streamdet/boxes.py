@@ -280,6 +280,8 @@ def nms(
     order = canonical_order(box, score, *(() if label is None else (label,)))
     box = box[order]
     pairs = candidate_pairs(box, metric, threshold=threshold)
+    if not len(pairs):
+        return order
     if label is not None:
         ordered = np.asarray(label)[order]
         pairs = pairs[ordered[pairs[:, 0]] == ordered[pairs[:, 1]]]

@@ -94,6 +94,8 @@ def merge(found: Detections, config: MergeConfig) -> Detections:
     near = _neighbours(rows, config)
     if rows.truncated.any():
         rows, near = _without_seams(rows, near, config)
+    if not len(near):
+        return rows
     pairs, value = _matching(rows, near, config)
     if not len(pairs):
         return rows

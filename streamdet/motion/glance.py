@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import cv2
 import numpy as np
@@ -151,7 +152,8 @@ def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8 | None]:
         else:
             for here, inside in strips:
                 for then, found in pairs:
-                    found[inside] = pooled(np.asarray(cv2.absdiff(now[here], then[here]), np.uint8), sheet.pool)
+                    difference: Any = cv2.absdiff(now[here], then[here])
+                    found[inside] = pooled(difference, sheet.pool)
         if not dear:
             _slack_difference(now, background, strips, sheet.pool, loose[part])
     return change, past, None if dear else loose

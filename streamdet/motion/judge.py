@@ -20,6 +20,7 @@ F64 = NDArray[np.float64]
 _KERNEL = np.ones((3, 3), np.uint8)
 _MOST_TESTED = 48
 _TEST_EVERY_S = 0.15
+_LARGE_BLOCKS, _LARGE_EVERY_S = 40, 0.6  # what is large is dear to test, and comes and goes slowly
 # what a codec leaves behind: a few pixels, faint, there since the last key frame
 _SPECK_AREA_PX, _SPECK_RATIO, _SPECK_HOLD_S = 16.0, 2.5, 1.0
 
@@ -84,7 +85,9 @@ def _due(age_s: F32, blocks: I64, dt_s: float) -> Bool:
     ).astype(np.float64)
     for row in np.flatnonzero((right - left > 2) | (bottom - top > 2)).tolist():
         least[row] = age_s[top[row] : bottom[row], left[row] : right[row]].min()
-    return np.asarray((least + 0.02 * (left % 4)) % _TEST_EVERY_S <= dt_s, np.bool_)
+    large = (right - left) * (bottom - top) > _LARGE_BLOCKS
+    every_s = np.where(large, _LARGE_EVERY_S, _TEST_EVERY_S)
+    return np.asarray((least + 0.02 * (left % 4)) % every_s <= dt_s, np.bool_)
 
 
 def _mask_of(shapes: Shapes, windows: list[Window], row: int, shape: tuple[int, ...]) -> tuple[int, int, U8]:

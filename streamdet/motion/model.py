@@ -193,6 +193,10 @@ class Scene:
     def _follow_light(self, now: I16) -> None:
         """A slow change of the whole picture: the background goes along."""
         background = self._background_sampled()
+        difference = now - background
+        half = len(now) // 2
+        if np.count_nonzero(difference <= -2) < half and np.count_nonzero(difference >= 2) < half:
+            return  # the median lies between
         if abs(Spectrum(now, background).median()) < 2.0:
             return
         light = fit_light(now, background, 4.0)
@@ -202,7 +206,7 @@ class Scene:
     def _follow_camera(self, luma: U8, changed: Bool, dt_s: float) -> bool:
         if self._config.compensate == "off":
             return False
-        busy = np.count_nonzero(changed) / changed.size > _BUSY_SHARE
+        busy = bool(np.count_nonzero(changed) > _BUSY_SHARE * changed.size)
         luma, background = self._whole(luma) if self._camera.asks(busy) else (luma, luma)
         return self._camera.follow(background, luma, busy, dt_s)
 

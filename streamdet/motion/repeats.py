@@ -37,7 +37,10 @@ class Repeats:
         return False
 
     def _is_copy(self, mean: float, change: U8, last: Motion) -> bool:
-        if mean > _QUIET * self._usual or np.count_nonzero(change > _LARGE) / change.size > _LARGE_SHARE * BLOCK_PX**2 / 4:
+        if (
+            mean > _QUIET * self._usual
+            or np.count_nonzero(change > _LARGE) / change.size > _LARGE_SHARE * BLOCK_PX**2 / 4
+        ):
             return False
         if self._usual > _NOISY:
             return True

@@ -7,7 +7,7 @@ reaches. A sheet of one window is that window: a view, nothing is copied.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -139,8 +139,8 @@ def pooled(plane: U8, pool: int) -> U8:
     height, width = plane.shape
     if height % pool or width % pool:
         plane = np.pad(plane, ((0, -height % pool), (0, -width % pool)))
-    lines = pool
+    lines, rows = pool, cast(Any, plane)
     while lines > 1:
-        plane = np.asarray(cv2.max(plane[::2], plane[1::2]), np.uint8)
+        rows = cv2.max(rows[::2], rows[1::2])
         lines //= 2
-    return maxima_along(plane, pool)
+    return maxima_along(rows, pool)

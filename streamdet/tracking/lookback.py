@@ -151,16 +151,19 @@ class Lookback(Generic[T]):
             detection_row=np.where(found, seen_row, -1).astype(np.int32),
         )
         self._remember(moment, found)
-        return moment.carried, _in_order(final[key > 0])
+        named = key > 0
+        return moment.carried, _in_order(final if named.all() else final[named])
 
     def _believed(self, moment: Moment[T]) -> Bool:
         """(M,) rows of tracks told in this moment or a later one, and hit often enough by now."""
-        told = [m.key[m.tracks.state != TENTATIVE] for m in (moment, *self._moments)]
+        told: set[int] = set()
+        for each in (moment, *self._moments):
+            told.update(each.key[each.tracks.state != TENTATIVE].tolist())
         often = [
-            k in self._lives and self._lives[k].id > 0 and self._lives[k].hits >= self._least_hits
+            k in told and k in self._lives and self._lives[k].id > 0 and self._lives[k].hits >= self._least_hits
             for k in moment.key.tolist()
         ]
-        return np.asarray(np.isin(moment.key, np.concatenate(told)) & np.array(often, np.bool_))
+        return np.array(often, np.bool_)
 
     def _fill(self, moment: Moment[T], gaps: Bool) -> tuple[Bool, F32, F32]:
         """Rows between two hits: which they are, and the boxes and velocities of all rows."""
