@@ -18,7 +18,6 @@ __all__ = ["Glance", "Pixels", "flat", "look", "slack_differences", "whole_level
 _KERNEL = np.ones((3, 3), np.uint8)
 _NEAR = np.ones((7, 7), np.uint8)  # px within half the threshold count where one above it is this near
 _STRIPE_PIXELS = 131_072
-_DEAR_PIXELS = 150_000  # from which on it is cheaper to try a few pixels of each region
 
 _Place = tuple[slice, slice]
 
@@ -65,13 +64,14 @@ class Glance:
     out: U8 | None
 
 
-def look(planes: Planes, sheet: Sheet, threshold: U8, first: int) -> Glance | None:
+def look(planes: Planes, sheet: Sheet, threshold: U8, first: int, *, dear: bool) -> Glance | None:
     """The differing pixels of a sheet's windows and how they hang together; None if there are none. `first`: windows before.
 
-    `threshold`: whole grey levels by block of the frame (see :func:`whole_levels`).
+    `threshold`: whole grey levels by block of the frame (see :func:`whole_levels`). `dear`: nothing is told yet of which pixels
+    differ with a pixel of slack.
     """
     level, half = _levels(sheet, threshold)
-    change, past, loose = _differences(planes, sheet)
+    change, past, loose = _differences(planes, sheet, dear=dear or planes.tolerant)
     near_core = cv2.dilate(cv2.compare(change, level, cv2.CMP_GT), _NEAR)
     low = np.asarray(cv2.bitwise_and(cv2.compare(change, half, cv2.CMP_GT), near_core), np.uint8)
     count, named = cv2.connectedComponents(cv2.dilate(low, _KERNEL), connectivity=8)
@@ -122,12 +122,11 @@ def _levels(sheet: Sheet, threshold: U8) -> tuple[U8, U8]:
     return sheet.enlarged(level), sheet.enlarged(half)
 
 
-def _differences(planes: Planes, sheet: Sheet) -> tuple[U8, U8, U8 | None]:
+def _differences(planes: Planes, sheet: Sheet, *, dear: bool) -> tuple[U8, U8, U8 | None]:
     """(Pooled) differences on a sheet: to the background, to the preceding frame, and to the background with a pixel of slack.
 
-    0 between its windows. The last is None where it is dear, and seldom needed of every pixel: of large sheets.
+    0 between its windows. The last is None where it is `dear`, and seldom needed of every pixel.
     """
-    dear = planes.tolerant or int(np.count_nonzero(sheet.own)) * BLOCK_PX**2 > _DEAR_PIXELS
     if sheet.pool == 1 and not planes.tolerant:
         now, background, previous = sheet.gather(planes.luma, planes.background, planes.previous)
         change, past = (np.asarray(cv2.absdiff(now, then), np.uint8) for then in (background, previous))

@@ -27,6 +27,7 @@ _MOST_DETAILS = 12
 _DETAILS_ABOVE_PX = 24.0
 _SMALLEST_AREA_PX = 2
 _LARGE_SHARE = 0.8
+_DEAR_PIXELS = 150_000  # looked at, from which on it is cheaper to try a few of each region for what differs with slack
 _POOLED_ABOVE_PX = ((100_000, 4), (25_000, 2))  # windows of more pixels are looked at in squares of so many px
 
 
@@ -41,8 +42,10 @@ def find_regions(planes: Planes, active: Bool, threshold: F32, limit_px: float =
     glances: list[Glance] = []
     windows: list[Window] = []
     level = whole_levels(threshold)
-    for sheet in _sheets(_groups(planes, active)):
-        glance = look(planes, sheet, level, len(windows))
+    sheets = _sheets(_groups(planes, active))
+    dear = sum(int(np.count_nonzero(sheet.own)) for sheet in sheets) * BLOCK_PX**2 > _DEAR_PIXELS
+    for sheet in sheets:
+        glance = look(planes, sheet, level, len(windows), dear=dear)
         if glance is not None:
             glances.append(glance)
             windows += glance.windows

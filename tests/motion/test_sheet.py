@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from motion_scene import disc, noisy, texture
 
-from streamdet.motion import glance as glance_module
 from streamdet.motion import regions as regions_module
 from streamdet.motion import tremble
 from streamdet.motion.activity import BlockMaxima, tolerant_difference
@@ -97,12 +96,11 @@ def test_beyond_the_border_of_the_picture_lies_nothing(tolerant: bool) -> None:
 
 
 @pytest.mark.parametrize("at_once", [30_000, 0])
-@pytest.mark.parametrize(("pool", "dear"), [(1, 0), (2, 0), (4, 0), (2, 10**9), (4, 10**9)])
+@pytest.mark.parametrize(("pool", "dear"), [(1, True), (2, True), (4, True), (1, False), (2, False), (4, False)])
 def test_what_stands_out_against_every_pixel_tried(
-    pool: int, dear: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+    pool: int, dear: bool, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Edges that tremble, and things among them: the quick way to tell them apart says what the slow one says."""
-    monkeypatch.setattr(glance_module, "_DEAR_PIXELS", dear)
     monkeypatch.setattr(tremble, "_AT_ONCE", at_once)
     wh = (700, 500)
     still = texture(wh, 5, 0, 255)
@@ -113,7 +111,8 @@ def test_what_stands_out_against_every_pixel_tried(
         now = disc(now, (x, y), radius, 255 if radius % 2 else 0)
     planes = Planes(now, still, still)
     sheets = [Sheet([Group((0, 0, *wh), np.ones((32, 44), bool))], pool)]
-    glances = [glance for sheet in sheets if (glance := look(planes, sheet, np.full((32, 44), 14, np.uint8), 0))]
+    level = np.full((32, 44), 14, np.uint8)
+    glances = [glance for sheet in sheets if (glance := look(planes, sheet, level, 0, dear=dear))]
     counts, pixels = glances[0].count, glances[0].pixels
     start = np.cumsum(counts) - counts
     contrast = np.maximum.reduceat(pixels.value, start).astype(np.float32)
