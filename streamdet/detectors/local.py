@@ -49,8 +49,10 @@ def only_local_operators(file: ModelFile) -> bool:
 def why_not_local(spec: ModelSpec, backend: Backend) -> str:
     """What speaks against larger inputs, in words; empty if nothing does. `backend`: entered, fed what `spec` says."""
     wh = spec.input.wh
-    if wh is None or not only_local_operators(spec.file):
+    if not only_local_operators(spec.file):
         return "its operators are not all local"
+    if wh is None:
+        return _why_not_odd(spec, backend)
     same = of = 0
     for pair, step_xy in enumerate(((wh[0], 0), (0, wh[1]))):
         scenes = [fed(spec.input, wh, 2 * pair + turn) for turn in (0, 1)]
@@ -72,6 +74,16 @@ def why_not_local(spec: ModelSpec, backend: Backend) -> str:
     if not of:
         return "it finds nothing in drawn scenes, so that nothing can be compared"
     return "" if same >= _LEAST_SAME * of else f"of {of} rows {of - same} are others in a larger input"
+
+
+def _why_not_odd(spec: ModelSpec, backend: Backend) -> str:
+    """Takes any size: any multiple of its stride? Some have coarser levels than they say."""
+    wh = 11 * spec.input.stride, 13 * spec.input.stride
+    try:
+        _rows(spec, first_answer(backend, fed(spec.input, wh, 0)), wh)
+    except (ModelError, ValueError, IndexError) as error:
+        return str(error)
+    return ""
 
 
 def _joined(scenes: list[NDArray[Any]], spec: ModelSpec, *, upright: bool) -> tuple[NDArray[Any], tuple[int, int]]:

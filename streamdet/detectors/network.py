@@ -100,8 +100,8 @@ class NetworkDetector:
     @functools.cached_property
     def local(self) -> bool:
         """See `streamdet.protocols.Detector`. Tried once per file, on onnxruntime, and remembered: some inferences."""
-        if not only_local_operators(self._file) or self.input.wh is None:
-            return only_local_operators(self._file)
+        if not only_local_operators(self._file):
+            return False
         key = f"{fingerprint(self._file.path)} local {_LOCAL_EDITION}"
         known = remembered(key)
         if not isinstance(known.get("local"), bool):

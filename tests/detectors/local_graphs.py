@@ -13,12 +13,13 @@ STRIDES = (8, 16, 32)
 Spoilt = Literal["", "pooled", "baked", "reversed", "tall", "coarse"]
 
 
-def save_bright(path: Path, wh: tuple[int, int], *, spoilt: Spoilt = "", batch: int = 1) -> Path:
+def save_bright(path: Path, wh: tuple[int, int], *, spoilt: Spoilt = "", batch: int = 1, free: bool = False) -> Path:
     """Picture (N,3,H,W) -> "output" (N,cells,6), one class, as offsets of cells: a cell of 8 px is as sure as it is bright.
 
     `spoilt`: "pooled": brightness is judged against the mean of the picture; "baked": the number of cells is written into the
     graph; "reversed": the last cell comes first, so that every place depends on the size; "tall": the height is written into the
-    graph, any width will do; "coarse": sizes have to be multiples of 64, which the file does not say.
+    graph, any width will do; "coarse": sizes have to be multiples of 64, which the file does not say. `free`: it is
+    for pictures of any size.
     """
     width, height = wh
     cells = sum((width // stride) * (height // stride) for stride in STRIDES)
@@ -73,8 +74,9 @@ def save_bright(path: Path, wh: tuple[int, int], *, spoilt: Spoilt = "", batch: 
         nodes.append(helper.make_node("Slice", [last, "from", "to", "along", "by"], ["output"]))
     else:
         nodes.append(helper.make_node("Identity", [last], ["output"]))
-    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, height, width])]
-    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, cells, 6])]
+    sizes, count = (["height", "width"], "cells") if free else ([height, width], cells)
+    inputs = [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, *sizes])]
+    outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [batch, count, 6])]
     graph = helper.make_graph(nodes, "bright", inputs, outputs, weights)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
     return path

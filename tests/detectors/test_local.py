@@ -45,6 +45,13 @@ def test_who_is_local(tmp_path: Path, spoilt: Spoilt, backend: Name) -> None:
     assert len(result.detections)
 
 
+@pytest.mark.parametrize("spoilt", ["", "coarse"])
+def test_networks_for_any_size_are_tried_too(tmp_path: Path, spoilt: Spoilt) -> None:
+    with detector(save_bright(tmp_path / "m.onnx", WH, spoilt=spoilt, free=True)) as one:
+        assert one.input.wh is None
+        assert one.local is not bool(spoilt)
+
+
 def test_files_for_several_at_a_time_are_left_as_they_are(tmp_path: Path) -> None:
     with detector(save_bright(tmp_path / "m.onnx", WH, batch=4)) as one:
         assert not one.local
