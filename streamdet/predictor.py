@@ -234,6 +234,9 @@ class Predictor:
                     return None
                 if self._jobs:
                     jobs = [self._jobs[number] for number in range(min(JOBS_AT_ONCE, len(self._jobs)))]
+                    jobs = jobs[
+                        : min(job.plan.at_once for job in jobs)
+                    ]  # an input of each at least: large ones fill memory
                     self._jobs.rotate(-len(jobs))
                     return jobs
                 self._changed.wait()

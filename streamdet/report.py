@@ -164,7 +164,7 @@ def describe_run(summary: dict[str, Any]) -> str:
         lines += [f"  warning: {warning}" for warning in stream["warnings"]]
         written = sorted(path for path in stream["outputs"].values() if path != "-")
         if written:
-            lines.append(f"  wrote {', '.join(written)}")
+            lines.append(f"  wrote{', as far as it went,' if stream['error'] else ''} {', '.join(written)}")
     for one in summary.get("deliveries", []):
         also = [f"{one[what]} {what}" for what in ("refused", "undelivered") if one[what]]
         lines.append(f"{one['delivered']} events delivered to {one['address']}{''.join(f', {a}' for a in also)}")
