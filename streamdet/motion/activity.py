@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 BLOCK_PX = 16
-_STRIPE_PX = 128
+_STRIPE_PX = 64  # of a 4K picture three such stripes, two planes and their difference, leave room in a cache of 1 MB
 _MOST_BUFFERED = 1 << 22
 
 

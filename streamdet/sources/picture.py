@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from av import VideoFrame
+from av.video.plane import VideoPlane
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from streamdet.sources.hardware import HardwarePicture, planes_of
@@ -180,13 +181,14 @@ class PictureMaker:
         )
 
     def _planes(self, frame: VideoFrame) -> tuple[U8, tuple[U8, U8]]:
-        luma = _view(frame, 0)
-        if frame.format.name == "gray":
+        planes, layout = frame.planes, frame.format.name  # asked once: PyAV makes all of them anew each time
+        luma = _view(planes[0])
+        if layout == "gray":
             return luma, self._neutral(luma.shape)
-        if frame.format.name == "nv12":
-            both = _view(frame, 1)
+        if layout == "nv12":
+            both = _view(planes[1], pairs=True)
             return luma, (both[:, 0::2], both[:, 1::2])
-        return luma, (_view(frame, 1), _view(frame, 2))
+        return luma, (_view(planes[1]), _view(planes[2]))
 
     def _neutral(self, shape: tuple[int, ...]) -> tuple[U8, U8]:
         want = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
@@ -205,13 +207,12 @@ class PictureMaker:
                 dst_color_range=int(ColorRange.JPEG),
                 threads=self._threads,
             )
-        return np.ascontiguousarray(turn(_view(bgr, 0, channels=3)))
+        return np.ascontiguousarray(turn(_view(bgr.planes[0], channels=3)))
 
 
-def _view(frame: VideoFrame, index: int, *, channels: int = 1) -> U8:
-    """(H, W) or (H, W, channels) view of a plane without its padding; it keeps `frame` alive. NV12: (H, 2 W) chroma."""
-    plane = frame.planes[index]
-    width = plane.width * (2 if frame.format.name == "nv12" and index == 1 else 1)
+def _view(plane: VideoPlane, *, channels: int = 1, pairs: bool = False) -> U8:
+    """(H, W) or (H, W, channels) view of a plane without its padding; it keeps its frame alive. `pairs`: (H, 2 W) chroma."""
+    width = plane.width * (2 if pairs else 1)
     step = abs(plane.line_size)
     bottom_up = plane.line_size < 0
     shape: tuple[int, ...] = (plane.height, width) if channels == 1 else (plane.height, width, channels)
