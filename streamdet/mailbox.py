@@ -31,6 +31,7 @@ class Mailbox(Generic[T]):
         self._newest_wins = newest_wins
         self._changed = threading.Condition()
         self._closed = False
+        self._awaited = 1  # items that have to be there before a waiting reader is woken
         self.dropped = 0
 
     def put(self, item: T, *, timeout_s: float | None = None) -> None:
@@ -45,12 +46,21 @@ class Mailbox(Generic[T]):
             if self._closed:
                 raise Closed
             self._items.append(item)
-            self._changed.notify_all()
+            if len(self._items) >= self._awaited:
+                self._changed.notify_all()
 
-    def get(self, *, timeout_s: float | None = None) -> T:
-        """Take the oldest item. Raises Closed when closed and empty, TimeoutError after `timeout_s`."""
+    def get(self, *, timeout_s: float | None = None, linger_s: float = 0.0) -> T:
+        """Take the oldest item. Raises Closed when closed and empty, TimeoutError after `timeout_s`.
+
+        Where there is none, a reader may linger until the mailbox is half full: it is woken, and takes the interpreter from
+        whoever fills it, once for several items.
+        """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         with self._changed:
+            if linger_s and not self._items and not self._closed:
+                self._awaited = max(1, self._capacity // 2)
+                self._changed.wait_for(lambda: self._closed or len(self._items) >= self._awaited, linger_s)
+                self._awaited = 1
             while not self._items:
                 if self._closed:
                     raise Closed

@@ -28,6 +28,7 @@ __all__ = ["Pace", "Stream"]
 
 CAPTURE_AHEAD = 4  # decoded pictures waiting: a 4K one is 12 MB
 SINK_BEHIND = 8  # Results waiting per sink
+SINK_LINGERS_S = 0.05  # a recording's, for a few of them at once: each time a sink wakes it holds up the line
 JOIN_S = 15.0  # for a capture thread; FFmpeg may be busy with a host that does not answer
 ASSUMED_FPS = 25.0
 
@@ -283,7 +284,7 @@ class Stream:
             with sink:
                 while True:
                     try:
-                        parcel = outbox.get()
+                        parcel = outbox.get(linger_s=0.0 if self.live else SINK_LINGERS_S)
                     except Closed:
                         break
                     if isinstance(parcel, Result):

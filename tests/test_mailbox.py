@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 
@@ -97,3 +98,34 @@ def test_nothing_is_lost_between_many_threads() -> None:
     for thread in readers:
         thread.join(10)
     assert sorted(taken) == list(range(2000))
+
+
+def test_a_lingering_reader_is_woken_for_several_items_or_when_it_has_lingered_or_at_the_end() -> None:
+    box: Mailbox[int] = Mailbox(8)
+    seen: list[tuple[int, int]] = []
+
+    def read() -> None:
+        with contextlib.suppress(Closed):
+            while True:
+                item = box.get(linger_s=60.0)
+                seen.append((item, len(box)))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for item in range(3):
+        box.put(item)
+    time.sleep(0.1)
+    assert not seen
+    box.put(3)
+    while len(seen) < 4:
+        time.sleep(0.01)
+    assert [left for _, left in seen] == [3, 2, 1, 0]
+    box.put(4)
+    box.close()
+    reader.join(10)
+    assert [item for item, _ in seen] == [0, 1, 2, 3, 4]
+    short: Mailbox[int] = Mailbox(8)
+    short.put(1)
+    assert short.get(linger_s=60.0) == 1
+    threading.Timer(0.05, short.put, [2]).start()
+    assert short.get(linger_s=0.1) == 2
