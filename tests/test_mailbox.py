@@ -112,6 +112,8 @@ def test_a_lingering_reader_is_woken_for_several_items_or_when_it_has_lingered_o
 
     reader = threading.Thread(target=read)
     reader.start()
+    while box._awaited == 1:  # until it lingers
+        time.sleep(0.01)
     for item in range(3):
         box.put(item)
     time.sleep(0.1)
