@@ -6,6 +6,9 @@ be seen in every frame, a walking person filling 100 px a few times a second. Be
 Places where something moves and nothing is found, time and again (leaves, water, compression noise), are looked at less and
 less often, down to twice a second; what is once found there is a track and no longer waits for its place.
 
+Candidates of low score cost most, for they want whole tiles and hardly one in ten is ever confirmed: those on a known object are
+seen whenever that is, those where nothing moves wait.
+
 Where what was found stands (:mod:`streamdet.tiles.standing`) another look would see the same picture and say the same: a known
 object there is left to the sweep.
 """

@@ -8,8 +8,8 @@
 - ``auto``: all tiles of a still, of the first frame of a video, and while the camera moves; else ``motion``.
 
 For networks that see what stands still, the first frame runs all tiles in ``motion`` too: what is found stands as long as nothing
-moves there (`streamdet.tiles.standing`) and is given again in every frame. Candidates are looked at in whole tiles, as with
-``all``; pieces serve what is known, and what moves and may turn out to be anything.
+moves there (`streamdet.tiles.standing`) and is given again in every frame. Candidates larger than a speck are looked at in whole
+tiles, as with ``all``; pieces serve what is known, and what moves and may turn out to be anything.
 
 In any, the first frame after a cut runs all tiles once, and an exact repeat of the preceding frame runs none (the
 pipeline holds what was found there). A tile that shows the whole frame beside finer ones is run by the sweep only.
@@ -65,7 +65,8 @@ class TileScheduler:
     """A Scheduler for one stream. It plans anew when the frame size changes and starts afresh with a new epoch.
 
     A tile's age (media time since it was last run) never exceeds ``sweep_s`` when a frame arrives as long as frames come
-    evenly; after a gap all that became overdue meanwhile is run at once.
+    evenly; after a gap all that became overdue meanwhile is run at once. For networks that see what stands still, the time from
+    when something first moved in it never does, and the age never exceeds ``still_sweep_s`` (`streamdet.tiles.sweep`).
 
     `make_everywhere`: plans frames that are looked at all over, where that is better done in other tiles.
 
