@@ -51,6 +51,7 @@ from streamdet.types import (
 __all__ = ["TileScheduler"]
 
 MET_SHARE = 0.5  # of the smaller one that what is found in a piece shares with what the piece is to show
+ACROSS, DOWN = np.uint8(1 | 4), np.uint8(2 | 8)  # truncated at both edges: see TilePlan.truncated
 MARGIN_PX = 12.0  # room round a moving region or a predicted track inside its tile
 MOST_FILLED = 64  # regions up to which it is worth trying to fill inputs up
 MOST_REGIONS = 2000  # more moving things than this: everything moves, run all tiles
@@ -120,6 +121,8 @@ class TileScheduler:
         if whole == len(tiles) or not len(found):
             return found
         met = (ios(found.xyxy, self._subjects) >= MET_SHARE).any(1)
+        across = ((found.truncated & ACROSS) == ACROSS) | ((found.truncated & DOWN) == DOWN)
+        met &= ~(across & (tiles.why[found.tile] == WHY_TRACK))  # the piece itself: what is known has room on all sides
         return found[(found.tile < whole) | met]
 
     def stands(self) -> Bool | None:

@@ -13,7 +13,7 @@ from streamdet.config import TilesConfig, TrackerConfig
 from streamdet.tiles.plan import plan_tiles
 from streamdet.tiles.schedule import TileScheduler
 from streamdet.tracking import Tracker
-from streamdet.types import CONFIRMED, Detections, Frame, Motion, Picture, TilePlan, Tracks
+from streamdet.types import CONFIRMED, WHY_TRACK, Detections, Frame, Motion, Picture, TilePlan, Tracks
 
 WH = (800, 600)
 TILE = 300
@@ -123,6 +123,17 @@ def test_nothing_outlasts_a_look_everywhere_that_another_view_asks_for(state: An
 def piece_of(street: Street, box: Any) -> TilePlan:
     grown = np.array([[box[0] - 40, box[1] - 40, box[2] + 40, box[3] + 40]], np.int32)
     return replace(street.tiles[:1], xyxy=grown, slot=np.zeros(1, np.int32), at=np.zeros((1, 2), np.int32))
+
+
+def test_what_fills_a_piece_from_edge_to_edge_is_the_piece() -> None:
+    """A known object has room on all sides in its piece; a box across all of it is none."""
+    street = Street()
+    street.see([])
+    piece = replace(piece_of(street, CAR), why=np.full(1, WHY_TRACK, np.uint8))
+    street.look._rows, street.look._subjects = np.array([-1]), boxes(CAR)
+    for truncated, kept in ((4, 1), (5, 0), (10, 0), (15, 0), (3, 1)):
+        found = Detections.of(CAR, 0.8, 0, 0, truncated)
+        assert len(street.look._of_subjects(piece, found)) == kept
 
 
 def test_a_later_look_that_shows_it_as_well_has_the_last_word() -> None:
