@@ -78,9 +78,9 @@ class TilesConfig(Node, frozen=True):
     overlap: NonNegative = 0.2  # below 1: share of the tile; else px
     look: Literal["auto", "all", "motion"] = "auto"
     sweep_s: Positive = (
-        1.0  # with look=motion every tile is run at least once in this time (what sees standing things: so
+        1.0  # look=motion: every tile is run so often; where standing things count, so long after a first stir
     )
-    still_sweep_s: Positive = 4.0  # long after something first moved in it, and at least once in this time)
+    still_sweep_s: Positive = 4.0  # ... and so often anyway
     collage: Literal["auto", "on", "off"] = "auto"  # with look=motion: several moving pieces share one network input
     whole_frame: bool = False  # add the whole frame as one more (coarse) tile
     smallest_px: Positive = 6.0  # smallest object wanted, for tile=auto
