@@ -120,13 +120,15 @@ def test_what_stands_keeps_its_mask_while_the_network_is_asked_of_what_moves_onl
     for _ in streamdet.run(str(film), model=model, tile=128, look="motion", settings=settings):
         pass
     told = [json.loads(line) for line in frames.read_text().splitlines()]
-    held = 0
+    held = seen = 0
     for line in told[5:]:
         moving, standing = sorted(line["objects"], key=lambda one: -one["bbox"][3])
-        assert "segmentation" in moving
+        assert ("segmentation" in moving) == (moving["state"] == "confirmed")  # between looks it is where it was going
+        seen += moving["state"] == "confirmed"
         assert "held" not in moving
         assert "segmentation" in standing
         assert standing["track"] != moving["track"]
         held += standing.get("held", False)
     assert held > 20
+    assert seen > len(told[5:]) / 3
     assert sum(line["tiles"]["run"] for line in told[5:]) < 0.3 * sum(line["tiles"]["of"] for line in told[5:])
