@@ -115,11 +115,22 @@ class Decoder:
     def _free(self) -> None:
         if isinstance(self._packets, Generator):
             self._packets.close()  # it holds the latest packet, which a device must have back before it closes
+        self._settle()
         containers, self._container, self._second = (self._container, self._second), None, None
         self._video = self._codec = self._replay = None  # a decoder of 4K holds 80 MB of pictures and its threads
         for container in containers:
             if container is not None:
                 container.close()
+
+    def _settle(self) -> None:
+        """Let the decoding threads come to rest, without holding the interpreter.
+
+        PyAV ends them while holding it; one that has a warning to log just then waits for it, and both wait for ever.
+        """
+        first = self._video.codec_context if self._video is not None else None
+        for codec in {id(one): one for one in (first, self._codec) if one is not None}.values():
+            with contextlib.suppress(av.FFmpegError, ValueError):
+                codec.flush_buffers()
 
     def __iter__(self) -> Iterator[tuple[VideoFrame, float]]:
         """Yields (frame, ``time.monotonic()`` when it left the decoder). Every frame has a time base."""
